@@ -1,0 +1,1 @@
+"""Filters, one module or package for each protocol. meshproxy finds them by entry point."""

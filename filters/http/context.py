@@ -1,0 +1,128 @@
+"""What inbound and outbound tracing share: reading headers, minting ids, writing headers."""
+
+from __future__ import annotations
+
+from meshproxy.filter import Environment
+from meshproxy.trace import traceparent
+from meshproxy.trace.context import RANDOM, SpanContext
+from meshproxy.trace.ids import span_id_from, trace_id_from
+from meshproxy.trace.propagator import Extracted, Propagator
+from meshproxy.trace.sampling import Rule, Sampler, SamplingRequest
+from meshproxy.wire.http1 import Head, Request
+
+REQUEST_ID = b"x-request-id"
+CORRELATION_IDS = (REQUEST_ID, b"x-correlation-id", b"x-amzn-requestid", b"x-ms-request-id")
+
+KEPT = frozenset(CORRELATION_IDS)
+"""Marked fields that stay in the message."""
+
+Fields = dict[bytes, list[bytes]]
+
+POOL = 4096
+
+STABILITY = "OTEL_SEMCONV_STABILITY_OPT_IN"
+"""``http/dup`` adds the attribute names from before the HTTP conventions were stable."""
+
+
+class Ids:
+    """Random ids, from a pool that is filled in one go."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._random = environment.random
+        self._pool = b""
+        self._at = 0
+
+    def take(self, count: int) -> bytes:
+        """``count`` random bytes, at most 64."""
+        at = self._at
+        pool = self._pool
+        if at + count > len(pool):
+            pool = self._pool = self._random(POOL)
+            at = 0
+        self._at = at + count
+        return pool[at : at + count]
+
+    def span_id(self) -> bytes:
+        """A new span id."""
+        return span_id_from(self.take(8))
+
+    def trace_id(self) -> bytes:
+        """A new trace id, random throughout."""
+        return trace_id_from(self.take(16))
+
+
+class Tracing:
+    """The parts that a filter for one direction works with."""
+
+    def __init__(self, environment: Environment) -> None:
+        config = environment.config
+        self.environment = environment
+        self.ids = Ids(environment)
+        self.propagator = Propagator(config.propagation.extract, config.propagation.inject)
+        self.plain = tuple(config.propagation.inject) == ("tracecontext",)
+        self.sampler = sampler(environment)
+        self.errors_always = config.sampling.errors == "always"
+        self.old_names = "http/dup" in environment.environ.get(STABILITY, "").split(",")
+        self.unread = Propagator.fields - Propagator.fields_of(config.propagation.extract)
+
+    def marked(self, request: Request) -> Fields:
+        """The marked fields of a request by name; those of trace context are not sent on."""
+        found: Fields = {}
+        for index in request.marked:
+            field = request.fields[index]
+            name = field.name
+            if name not in KEPT:
+                request.dropped.append(index)
+            if name in found:
+                found[name].append(field.value)
+            else:
+                found[name] = [field.value]
+        return found
+
+    def sampling_request(self, request: Request, path: str, route: str) -> SamplingRequest | None:
+        """What sampling rules look at; None when there are none."""
+        if not self.sampler.reads_requests:
+            return None
+        headers: Fields = {}
+        for field in request.fields:
+            headers.setdefault(field.name, []).append(field.value)
+        return SamplingRequest(request.line.method.decode("latin-1"), path, route, headers)
+
+    def inject(self, head: Head, context: SpanContext, extracted: Extracted | None) -> None:
+        """Add the header lines that name ``context`` as the parent of what comes next."""
+        if extracted is None and self.plain:
+            head.added.append(b"traceparent: " + traceparent.format(context))
+            if context.tracestate:
+                head.added.append(b"tracestate: " + context.tracestate.encode("ascii"))
+            return
+        head.added += [
+            name + b": " + value for name, value in self.propagator.inject(context, extracted)
+        ]
+
+
+def sampler(environment: Environment) -> Sampler:
+    """The sampler that the configuration asks for."""
+    settings = environment.config.sampling
+    return Sampler(
+        settings.default,
+        [
+            Rule(
+                path=rule.match.path,
+                route=rule.match.route,
+                method=rule.match.method,
+                headers=rule.match.headers,
+                ratio=rule.ratio,
+                drop=rule.drop,
+                priority=rule.priority,
+            )
+            for rule in settings.rules
+        ],
+        parent_based=settings.parent_based,
+        rate_limit=settings.rate_limit,
+    )
+
+
+def new_flags(parent: SpanContext | None, sampled: bool) -> int:
+    """Flags of a new span: random as its trace is, sampled as decided."""
+    random = RANDOM if parent is None else parent.flags & RANDOM
+    return random | sampled

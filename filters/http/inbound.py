@@ -1,0 +1,206 @@
+"""In front of the service: SERVER spans, and the context that the service is given."""
+
+from __future__ import annotations
+
+from filters.http import attributes as names
+from filters.http.context import REQUEST_ID, Tracing, new_flags
+from filters.http.routes import Routes, Target
+from filters.http.spans import Shapes, finished
+from meshproxy.filter import Exchange
+from meshproxy.linking.gaps import Gap
+from meshproxy.linking.inflight import Cause
+from meshproxy.trace import baggage
+from meshproxy.trace.context import SpanContext
+from meshproxy.trace.propagator import Extracted
+from meshproxy.trace.sampling import Action
+from meshproxy.trace.span import Link
+
+
+class Received:
+    """What is known of a request in flight until its span is finished."""
+
+    __slots__ = ("action", "cause", "extracted", "gap", "outside", "parent", "propagation",
+                 "target")  # fmt: skip
+
+    def __init__(
+        self,
+        cause: Cause,
+        action: Action,
+        target: Target,
+        extracted: Extracted | None,
+        outside: Extracted | None,
+        parent: SpanContext | None,
+    ) -> None:
+        self.cause = cause
+        self.action = action
+        self.target = target
+        self.extracted = extracted
+        self.outside = outside
+        self.parent = parent
+        self.propagation = "root" if parent is None else "ok"
+        self.gap: Gap | None = None
+
+
+class Inbound:
+    """Continues or starts a trace for each request, and registers it as in flight."""
+
+    def __init__(self, tracing: Tracing, routes: Routes, shapes: Shapes) -> None:
+        self._tracing = tracing
+        self._routes = routes
+        self._shapes = shapes
+        environment = tracing.environment
+        self._environment = environment
+        capture = environment.config.capture
+        self._request_headers = tuple(n.lower().encode() for n in capture.request_headers)
+        self._response_headers = tuple(n.lower().encode() for n in capture.response_headers)
+        self._baggage_keys = capture.baggage
+
+    def on_request(self, exchange: Exchange) -> Received:
+        """Read what came in, and put our span in its place."""
+        tracing = self._tracing
+        request = exchange.request
+        extracted = outside = None
+        request_id = b""
+        if request.marked:
+            fields = tracing.marked(request)
+            ids = fields.pop(REQUEST_ID, None)
+            if ids:
+                request_id = ids[0]
+            if fields:
+                extracted = tracing.propagator.extract(fields)
+                if exchange.scope.trust == "edge":
+                    extracted, outside = None, extracted
+        target = self._routes.target(request.line)
+        received = self._decide(exchange, target, extracted, outside, request_id)
+        self._environment.inflight.add(received.cause)
+        return received
+
+    def _decide(
+        self,
+        exchange: Exchange,
+        target: Target,
+        extracted: Extracted | None,
+        outside: Extracted | None,
+        request_id: bytes,
+    ) -> Received:
+        tracing = self._tracing
+        request = exchange.request
+        parent = extracted.context if extracted is not None else None
+        if parent is not None:
+            trace_id = parent.trace_id
+        elif extracted is not None and extracted.trace_id:
+            trace_id = extracted.trace_id
+        else:
+            trace_id = tracing.ids.trace_id()
+        decision = tracing.sampler.sample(
+            tracing.sampling_request(request, target.path, target.route),
+            extracted,
+            trace_id,
+            self._environment.clock(),
+        )
+        if decision.action is Action.DROP and parent is not None:
+            context = parent  # no span of ours stands between the caller and the service
+        else:
+            sampled = decision.action is Action.SAMPLE
+            context = SpanContext(
+                trace_id, tracing.ids.span_id(), new_flags(parent, sampled), decision.tracestate
+            )
+        tracing.inject(request, context, extracted)
+        if not request_id:
+            request_id = tracing.ids.take(16).hex().encode()
+            request.added.append(b"X-Request-Id: " + request_id)
+        method = request.line.method.decode("latin-1")
+        cause = Cause(
+            context,
+            f"{method} {target.route}",
+            exchange.start_ns,
+            request_id,
+            extracted.baggage if extracted is not None else b"",
+        )
+        received = Received(cause, decision.action, target, extracted, outside, parent)
+        if decision.action is not Action.DROP:
+            exchange.trace = (trace_id.hex(), context.span_id.hex())
+        if extracted is not None and parent is None:
+            self._note_broken(received, extracted)
+        return received
+
+    def _note_broken(self, received: Received, extracted: Extracted) -> None:
+        """The caller sent a context that does not count."""
+        if extracted.duplicated:
+            received.gap = Gap.DUPLICATED
+        elif extracted.malformed:
+            received.gap = Gap.MALFORMED
+        if received.gap is not None:
+            received.propagation = "unlinked"
+
+    def on_end(self, exchange: Exchange, received: Received) -> None:
+        """The response has ended: count it, and make the span."""
+        environment = self._environment
+        environment.inflight.remove(received.cause)
+        request = exchange.request
+        target = received.target
+        failure = exchange.failure
+        key = (
+            request.line.method,
+            target.route,
+            exchange.status,
+            request.host,
+            request.first(b"user-agent"),
+            failure and failure.kind,
+            exchange.scope.scheme,
+            request.line.minor,
+        )
+        shape = self._shapes.get(key) or self._shapes.server(key, exchange, target.route)
+        shape.series.observe((exchange.end_ns - exchange.start_ns) / 1e9)
+        if received.action is Action.SAMPLE:
+            environment.stats.spans["made"] += 1
+        elif received.action is Action.RECORD_ONLY and shape.error and self._tracing.errors_always:
+            environment.stats.spans["error"] += 1
+        else:
+            environment.stats.spans["not_sampled"] += 1
+            return
+        parent_id = received.parent.span_id if received.parent is not None else b""
+        pairs = self._pairs(exchange, received)
+        links = self._links(received) if received.extracted or received.outside else ()
+        environment.emit(
+            finished(exchange, shape, received.cause.context, parent_id, pairs, links, True)
+        )
+
+    def _pairs(self, exchange: Exchange, received: Received) -> names.Pairs:
+        target = received.target
+        address, port = exchange.client
+        pairs: names.Pairs = [
+            ("url.path", target.path),
+            ("client.address", names.client_address(exchange)),
+            ("network.peer.address", address),
+            ("network.peer.port", port),
+            ("meshproxy.propagation", received.propagation),
+        ]
+        if target.query:
+            pairs.append(("url.query", names.redacted(target.query)))
+        if received.gap is not None:
+            pairs.append(("meshproxy.gap", received.gap.value))
+        if received.extracted is not None:
+            pairs += received.extracted.attributes
+            pairs += self._baggage(received.extracted.baggage)
+        if self._request_headers or self._response_headers:
+            pairs += names.captured(exchange, self._request_headers, self._response_headers)
+        if self._tracing.old_names:
+            pairs = names.with_old_names(pairs, names.OLD_NAMES)
+            query = f"?{names.redacted(target.query)}" if target.query else ""
+            pairs.append(("http.target", target.path + query))
+        return pairs
+
+    def _baggage(self, value: bytes) -> names.Pairs:
+        """Only the entries that the configuration names: baggage can hold personal data."""
+        found = ((key, baggage.get(value, key)) for key in self._baggage_keys)
+        return [(f"baggage.{key}", text) for key, text in found if text is not None]
+
+    def _links(self, received: Received) -> tuple[Link, ...]:
+        """Contexts that came in and are not the parent."""
+        contexts = list(received.extracted.disagreeing) if received.extracted else []
+        outside = received.outside
+        if outside is not None:
+            contexts += [outside.context] if outside.context is not None else []
+            contexts += outside.disagreeing
+        return tuple(Link(context) for context in contexts)

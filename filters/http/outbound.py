@@ -1,0 +1,267 @@
+"""Behind the service: CLIENT spans, linked to the request that caused them."""
+
+from __future__ import annotations
+
+from filters.http import attributes as names
+from filters.http.context import CORRELATION_IDS, Fields, Tracing, new_flags
+from filters.http.destinations import ThirdParties
+from filters.http.routes import Routes, Target
+from filters.http.spans import Shapes, finished
+from meshproxy.filter import Exchange
+from meshproxy.linking.gaps import Gap
+from meshproxy.linking.linker import Call, Decision
+from meshproxy.trace.context import SAMPLED, SpanContext
+from meshproxy.trace.propagator import Extracted
+from meshproxy.trace.sampling import Action
+from meshproxy.trace.span import Link
+
+
+class Sent:
+    """What is known of a call until its span is finished."""
+
+    __slots__ = ("action", "attempt", "context", "decision", "extracted", "key", "target")
+
+    def __init__(
+        self,
+        context: SpanContext,
+        decision: Decision,
+        extracted: Extracted | None,
+        action: Action,
+        target: Target,
+    ) -> None:
+        self.context = context
+        self.decision = decision
+        self.extracted = extracted
+        self.action = action
+        self.target = target
+        self.key: tuple[bytes, ...] = ()
+        self.attempt = 0
+
+
+class Outbound:
+    """Links each call to its cause, and gives it exactly one context."""
+
+    def __init__(self, tracing: Tracing, routes: Routes, shapes: Shapes) -> None:
+        self._tracing = tracing
+        self._routes = routes
+        self._shapes = shapes
+        environment = tracing.environment
+        self._environment = environment
+        self._linker = environment.linker
+        self._third_parties = ThirdParties(environment.config.propagation.strip)
+        capture = environment.config.capture
+        self._request_headers = tuple(n.lower().encode() for n in capture.request_headers)
+        self._response_headers = tuple(n.lower().encode() for n in capture.response_headers)
+
+    def on_request(self, exchange: Exchange) -> Sent:
+        """Find out which request caused this call, and say so in its headers."""
+        tracing = self._tracing
+        request = exchange.request
+        fields = tracing.marked(request) if request.marked else {}
+        extracted = tracing.propagator.extract(fields) if fields else None
+        opaque = request.line.method == b"CONNECT"
+        decision = self._linker.link(_call(fields, extracted, tracing))
+        if opaque:
+            decision.gap = None  # what goes through a tunnel carries its own context, if any
+        target = self._routes.target(request.line)
+        sent = self._continue(exchange, decision, extracted, target)
+        exchange.trace = (sent.context.trace_id.hex(), sent.context.span_id.hex())
+        if not opaque and not self._is_third_party(exchange):
+            self._inject(exchange, sent)
+        self._count(exchange, sent)
+        return sent
+
+    def _continue(
+        self, exchange: Exchange, decision: Decision, extracted: Extracted | None, target: Target
+    ) -> Sent:
+        """The context of the call's own span."""
+        tracing = self._tracing
+        parent = decision.parent
+        cause = decision.cause
+        if parent is None:
+            trace_id = tracing.ids.trace_id()
+            request = tracing.sampling_request(exchange.request, target.path, target.route)
+            found = tracing.sampler.sample(request, None, trace_id, self._environment.clock())
+            action, tracestate = found.action, found.tracestate
+        else:
+            trace_id = parent.trace_id
+            flags = parent.flags
+            tracestate = parent.tracestate
+            if decision.gap is Gap.UNSAMPLED and cause is not None:
+                flags |= SAMPLED
+            if not tracestate and cause is not None:
+                tracestate = cause.context.tracestate
+            action = Action.SAMPLE if flags & SAMPLED else Action.RECORD_ONLY
+        context = SpanContext(
+            trace_id,
+            tracing.ids.span_id(),
+            new_flags(parent, action is Action.SAMPLE),
+            tracestate,
+        )
+        sent = Sent(context, decision, extracted, action, target)
+        if cause is not None:
+            destination = f"{exchange.destination[0]}:{exchange.destination[1]}".encode()
+            sent.key = (exchange.request.line.method, destination, exchange.request.line.target)
+            sent.attempt = cause.resend_count(sent.key)
+        return sent
+
+    def _is_third_party(self, exchange: Exchange) -> bool:
+        return exchange.scope.trust == "edge" or self._third_parties.has(
+            exchange.authority, exchange.destination
+        )
+
+    def _inject(self, exchange: Exchange, sent: Sent) -> None:
+        request = exchange.request
+        cause = sent.decision.cause
+        extracted = sent.extracted
+        self._tracing.inject(request, sent.context, extracted)
+        if cause is not None and cause.baggage and not (extracted and extracted.baggage):
+            request.added.append(b"baggage: " + cause.baggage)
+
+    def _count(self, exchange: Exchange, sent: Sent) -> None:
+        environment = self._environment
+        decision = sent.decision
+        route = decision.cause.route if decision.cause is not None else ""
+        host, port = exchange.destination
+        destination = exchange.peer or f"{host}:{port}"
+        environment.gaps.call(route, destination)
+        environment.stats.links[decision.evidence or decision.propagation] += 1
+        environment.stats.propagation["outbound", decision.propagation] += 1
+        if decision.gap is not None:
+            environment.gaps.gap(
+                route,
+                destination,
+                decision.gap,
+                decision.evidence or "none",
+                sent.context.trace_id,
+            )
+
+    def on_end(self, exchange: Exchange, sent: Sent) -> None:
+        """The response has ended: count it, and make the span."""
+        environment = self._environment
+        request = exchange.request
+        decision = sent.decision
+        failure = exchange.failure
+        route = "" if request.line.method == b"CONNECT" else sent.target.route
+        key = (
+            request.line.method,
+            route,
+            exchange.status,
+            exchange.authority,
+            exchange.destination,
+            failure and failure.kind,
+            decision.propagation,
+            decision.gap,
+            decision.evidence,
+            request.line.minor,
+            exchange.tls,
+        )
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes.client(key, exchange, route, _linked(decision))
+        shape.series.observe((exchange.end_ns - exchange.start_ns) / 1e9)
+        if decision.cause is not None:
+            if shape.error:
+                decision.cause.failed(sent.key, sent.attempt)
+            else:
+                decision.cause.succeeded(sent.key)
+        if sent.action is Action.SAMPLE:
+            environment.stats.spans["made"] += 1
+        elif sent.action is Action.RECORD_ONLY and shape.error and self._tracing.errors_always:
+            environment.stats.spans["error"] += 1
+        else:
+            environment.stats.spans["not_sampled"] += 1
+            return
+        parent_id = decision.parent.span_id if decision.parent is not None else b""
+        # The span of a linked call hangs below our own SERVER span, in this very process.
+        remote = decision.evidence == "traceparent"
+        environment.emit(
+            finished(
+                exchange,
+                shape,
+                sent.context,
+                parent_id,
+                self._pairs(exchange, sent),
+                _links(sent),
+                remote,
+            )
+        )
+
+    def _pairs(self, exchange: Exchange, sent: Sent) -> names.Pairs:
+        pairs: names.Pairs = []
+        if exchange.request.line.method != b"CONNECT":
+            pairs.append(("url.full", _url(exchange, sent.target)))
+        if exchange.connected_to is not None:
+            pairs.append(("network.peer.address", exchange.connected_to[0]))
+            pairs.append(("network.peer.port", exchange.connected_to[1]))
+        resent = sent.attempt + exchange.attempt
+        if resent:
+            pairs.append(("http.request.resend_count", resent))
+        if sent.decision.cause is not None:
+            span_id = sent.decision.cause.context.span_id
+            pairs.append(("meshproxy.inbound.span_id", span_id.hex()))
+        if sent.extracted is not None:
+            pairs += sent.extracted.attributes
+        if self._request_headers or self._response_headers:
+            pairs += names.captured(exchange, self._request_headers, self._response_headers)
+        if self._tracing.old_names:
+            pairs = names.with_old_names(pairs, names.OLD_NAMES)
+        return pairs
+
+
+def _call(fields: Fields, extracted: Extracted | None, tracing: Tracing) -> Call:
+    """What the linker is told of a call."""
+    if not fields:
+        return Call()
+    ids = [value for name in CORRELATION_IDS for value in fields.get(name, ())]
+    if extracted is None:
+        return Call(request_ids=ids)
+    foreign = (
+        extracted.context is None
+        and not extracted.w3c
+        and any(name in tracing.unread for name in fields)
+    )
+    return Call(
+        extracted.context,
+        malformed=extracted.malformed,
+        duplicated=extracted.duplicated,
+        foreign=foreign,
+        request_ids=ids,
+        baggage=extracted.baggage,
+    )
+
+
+def _linked(decision: Decision) -> names.Pairs:
+    """The attributes that say how a call was linked."""
+    pairs: names.Pairs = [("meshproxy.propagation", decision.propagation)]
+    if decision.gap is not None:
+        pairs.append(("meshproxy.gap", decision.gap.value))
+    if decision.evidence:
+        pairs.append(("meshproxy.link.evidence", decision.evidence))
+        pairs.append(("meshproxy.link.confidence", decision.confidence))
+    return pairs
+
+
+def _links(sent: Sent) -> tuple[Link, ...]:
+    """The candidates, or the contexts that the call carried and that were not continued."""
+    decision = sent.decision
+    links = [
+        Link(candidate.context, (("link.rank", rank), ("link.evidence", "candidate")))
+        for rank, candidate in enumerate(decision.candidates, 1)
+    ]
+    extracted = sent.extracted
+    if extracted is not None:
+        carried = extracted.context
+        if carried is not None and carried is not decision.parent:
+            links.append(Link(carried, (("link.evidence", "carried"),)))
+        links += [Link(context) for context in extracted.disagreeing]
+    return tuple(links)
+
+
+def _url(exchange: Exchange, target: Target) -> str:
+    """url.full, without credentials."""
+    scheme = "https" if exchange.tls else "http"
+    host, port = exchange.destination
+    authority = exchange.authority or f"{host}:{port}".encode("latin-1")
+    query = f"?{names.redacted(target.query)}" if target.query else ""
+    return f"{scheme}://{authority.decode('latin-1')}{target.path}{query}"

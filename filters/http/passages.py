@@ -1,0 +1,102 @@
+"""Connections that pass unread: a CLIENT span each, from opening to closing."""
+
+from __future__ import annotations
+
+from filters.http.attributes import Pairs
+from filters.http.context import Tracing, new_flags
+from meshproxy.filter import Passage
+from meshproxy.linking.linker import Call, Decision
+from meshproxy.trace.context import SAMPLED, SpanContext
+from meshproxy.trace.span import Event, Kind, Link, Span, SpanShape, Status
+
+
+class Passages:
+    """Spans for outbound TLS and TCP connections. What is inside cannot be seen, nor mended."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+        self._environment = tracing.environment
+
+    def on_open(self, passage: Passage) -> tuple[SpanContext, Decision] | None:
+        """Find the request that the connection was opened for."""
+        if passage.scope.inbound:
+            return None
+        tracing = self._tracing
+        decision = self._environment.linker.link(Call())
+        parent = decision.parent
+        if parent is not None:
+            trace_id, sampled = parent.trace_id, bool(parent.flags & SAMPLED)
+        else:
+            trace_id = tracing.ids.trace_id()
+            found = tracing.sampler.sample(None, None, trace_id, self._environment.clock())
+            sampled = found.action.name == "SAMPLE"
+        flags = new_flags(parent, sampled)
+        return SpanContext(trace_id, tracing.ids.span_id(), flags), decision
+
+    def on_close(self, passage: Passage, state: tuple[SpanContext, Decision] | None) -> None:
+        """Make the span, if the trace is sampled or the connection failed."""
+        if state is None:
+            return
+        context, decision = state
+        failed = passage.failure is not None
+        if not context.sampled and not (failed and self._tracing.errors_always):
+            self._environment.stats.spans["not_sampled"] += 1
+            return
+        self._environment.stats.spans["made" if context.sampled else "error"] += 1
+        self._environment.emit(_span(passage, context, decision))
+
+
+def _span(passage: Passage, context: SpanContext, decision: Decision) -> Span:
+    host = passage.destination[0]
+    where = passage.peer or passage.server_name or host
+    shape = SpanShape(f"{passage.protocol} {where}", Kind.CLIENT, _attributes(passage, decision))
+    pairs: Pairs = [("meshproxy.bytes.sent", passage.sent)]
+    pairs.append(("meshproxy.bytes.received", passage.received))
+    if passage.connected_to is not None:
+        pairs.append(("network.peer.address", passage.connected_to[0]))
+        pairs.append(("network.peer.port", passage.connected_to[1]))
+    links = [
+        Link(candidate.context, (("link.rank", rank), ("link.evidence", "candidate")))
+        for rank, candidate in enumerate(decision.candidates, 1)
+    ]
+    parent_id = decision.parent.span_id if decision.parent is not None else b""
+    span = Span(
+        shape,
+        context,
+        parent_id,
+        passage.start_ns,
+        passage.end_ns,
+        pairs,
+        parent_remote=False,
+        links=links,
+    )
+    failure = passage.failure
+    if failure is not None:
+        span.status = Status.ERROR
+        span.status_message = failure.message
+        facts = (("exception.type", failure.kind), ("exception.message", failure.message))
+        span.events = (Event("exception", passage.end_ns, facts),)
+    return span
+
+
+def _attributes(passage: Passage, decision: Decision) -> Pairs:
+    host, port = passage.destination
+    pairs: Pairs = [
+        ("server.address", passage.server_name or host),
+        ("server.port", port),
+        ("network.transport", "tcp"),
+        ("network.protocol.name", passage.protocol),
+        ("meshproxy.propagation", decision.propagation),
+    ]
+    if passage.server_name:
+        pairs.append(("tls.client.server_name", passage.server_name))
+    if passage.peer:
+        pairs.append(("peer.service", passage.peer))
+    if decision.evidence:
+        pairs.append(("meshproxy.link.evidence", decision.evidence))
+        pairs.append(("meshproxy.link.confidence", decision.confidence))
+    if decision.cause is not None:
+        pairs.append(("meshproxy.inbound.span_id", decision.cause.context.span_id.hex()))
+    if passage.failure is not None:
+        pairs.append(("error.type", passage.failure.kind))
+    return pairs

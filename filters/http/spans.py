@@ -1,0 +1,149 @@
+"""Finished exchanges to spans. What does not differ from span to span is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from filters.http import attributes as names
+from filters.http.attributes import Pairs
+from meshproxy.filter import Exchange
+from meshproxy.stats import Series, Stats
+from meshproxy.trace.context import SpanContext
+from meshproxy.trace.span import AttributeValue, Event, Kind, Link, Span, SpanShape, Status
+
+REMEMBERED_SHAPES = 1000
+
+Key = tuple[object, ...]
+
+
+class Shape:
+    """A span shape, the statistics that go with it, and whether it is an error."""
+
+    __slots__ = ("error", "series", "span")
+
+    def __init__(self, span: SpanShape, series: Series, error: bool) -> None:
+        self.span = span
+        self.series = series
+        self.error = error
+
+
+class Shapes:
+    """Span shapes by what tells them apart; bounded.
+
+    ``old_names``: also give the attributes the names that they had before they were stable.
+    """
+
+    def __init__(self, stats: Stats, old_names: bool) -> None:
+        self._stats = stats
+        self._old_names = old_names
+        self._shapes: dict[Key, Shape] = {}
+        self.get = self._shapes.get
+
+    def _remember(self, key: Key, shape: Shape) -> Shape:
+        if len(self._shapes) >= REMEMBERED_SHAPES:
+            self._shapes.clear()
+        self._shapes[key] = shape
+        return shape
+
+    def server(self, key: Key, exchange: Exchange, route: str) -> Shape:
+        """Make the shape of a SERVER span."""
+        method, original = names.method_of(exchange.request.line.method)
+        scheme = exchange.scope.scheme
+        pairs: Pairs = [("url.scheme", scheme)]
+        if exchange.request.host:
+            host, port = names.host_and_port(exchange.request.host, scheme)
+            pairs += [("server.address", host), ("server.port", port)]
+        if route:
+            pairs.append(("http.route", route))
+        agent = exchange.request.first(b"user-agent")
+        if agent:
+            pairs.append(("user_agent.original", agent.decode("utf-8", "replace")))
+        self._common(pairs, exchange, method, original, 500)
+        shape = self._shape("inbound", Kind.SERVER, method, route, exchange, pairs, 500)
+        return self._remember(key, shape)
+
+    def client(
+        self, key: Key, exchange: Exchange, route: str, linked: Sequence[tuple[str, AttributeValue]]
+    ) -> Shape:
+        """Make the shape of a CLIENT span; ``linked`` says how it was linked."""
+        method, original = names.method_of(exchange.request.line.method)
+        scheme = "https" if exchange.tls else "http"
+        host, port = exchange.destination
+        if exchange.authority and method != "CONNECT":
+            host, port = names.host_and_port(exchange.authority, scheme)
+        pairs: Pairs = [("server.address", host), ("server.port", port)]
+        if exchange.peer:
+            pairs.append(("peer.service", exchange.peer))
+        if route:
+            pairs.append(("url.template", route))
+        pairs += linked
+        self._common(pairs, exchange, method, original, 400)
+        shape = self._shape("outbound", Kind.CLIENT, method, route, exchange, pairs, 400)
+        return self._remember(key, shape)
+
+    def _common(
+        self, pairs: Pairs, exchange: Exchange, method: str, original: str, error_from: int
+    ) -> None:
+        pairs.append(("http.request.method", method))
+        if original:
+            pairs.append(("http.request.method_original", original))
+        pairs.append(("network.protocol.version", f"1.{exchange.request.line.minor}"))
+        if exchange.status:
+            pairs.append(("http.response.status_code", exchange.status))
+        if exchange.failure is not None:
+            pairs.append(("error.type", exchange.failure.kind))
+        elif exchange.status >= error_from:
+            pairs.append(("error.type", str(exchange.status)))
+
+    def _shape(
+        self,
+        direction: str,
+        kind: Kind,
+        method: str,
+        route: str,
+        exchange: Exchange,
+        pairs: Pairs,
+        error_from: int,
+    ) -> Shape:
+        if self._old_names:
+            own = names.OLD_SERVER_NAMES if kind is Kind.SERVER else names.OLD_CLIENT_NAMES
+            pairs = names.with_old_names(pairs, names.OLD_NAMES | own)
+        status = str(exchange.status) if exchange.status else "none"
+        series = self._stats.requests(direction, method, route, status)
+        error = exchange.failure is not None or exchange.status >= error_from
+        return Shape(SpanShape(names.span_name(method, route), kind, pairs), series, error)
+
+
+def finished(
+    exchange: Exchange,
+    shape: Shape,
+    context: SpanContext,
+    parent_id: bytes,
+    pairs: Pairs,
+    links: Sequence[Link],
+    parent_remote: bool,
+) -> Span:
+    """The span of an exchange that is over."""
+    span = Span(
+        shape.span,
+        context,
+        parent_id,
+        exchange.start_ns,
+        exchange.end_ns,
+        pairs,
+        parent_remote=parent_remote,
+        links=links,
+    )
+    if shape.error:
+        span.status = Status.ERROR
+        failure = exchange.failure
+        if failure is not None:
+            span.status_message = failure.message
+            span.events = (
+                Event(
+                    "exception",
+                    exchange.end_ns,
+                    (("exception.type", failure.kind), ("exception.message", failure.message)),
+                ),
+            )
+    return span

@@ -1,0 +1,1 @@
+"""Measures meshproxy beside other proxies: ``python -m loadtest.bench``."""

@@ -1,0 +1,1 @@
+"""The proxies that are compared, each as a command, a configuration and a version."""

@@ -1,0 +1,1 @@
+"""The configuration file: typed model, loading, error messages, JSON Schema."""

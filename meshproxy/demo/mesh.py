@@ -1,0 +1,226 @@
+"""The mesh: services as processes and, if wanted, a sidecar process for each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+import yaml
+
+from meshproxy.demo.arrivals import Arrivals
+from meshproxy.demo.processes import Child, DemoError, Ports, stop_all
+
+CALLS: dict[str, tuple[str, ...]] = {
+    "gateway": ("orders", "coupons"),
+    "orders": ("inventory", "pricing", "payments"),
+    "inventory": (),
+    "pricing": (),
+    "payments": ("ledger",),
+    "ledger": (),
+    "coupons": (),
+}
+"""Who calls whom."""
+
+ENTRY = "gateway"
+START_TIMEOUT = 30.0
+READY_POLL = 0.05
+ADMIN_TIMEOUT = aiohttp.ClientTimeout(total=2)
+
+
+@dataclass(frozen=True)
+class Access:
+    """A service's own record of one request that it received at ``time`` (Unix, seconds)."""
+
+    service: str
+    method: str
+    path: str
+    status: int
+    time: float
+    duration_ms: float
+    traceparent: str | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """The loopback ports of one service and its sidecar; ``outbound`` by neighbour."""
+
+    app: int
+    inbound: int
+    admin: int
+    outbound: dict[str, int] = field(default_factory=dict)
+
+
+def sidecar_config(name: str, places: dict[str, Place], collector: str) -> dict[str, Any]:
+    """The configuration of the sidecar of service ``name``."""
+    place = places[name]
+    return {
+        "service": {"name": name, "environment": "demo"},
+        "inbound": [{"listen": _local(place.inbound), "upstream": _local(place.app)}],
+        "outbound": [
+            {"listen": _local(port), "upstream": _local(places[peer].inbound), "peer": peer}
+            for peer, port in place.outbound.items()
+        ],
+        "export": [{"type": "otlp", "endpoint": collector, "queue": {"interval": "200ms"}}],
+        "admin": {"listen": _local(place.admin)},
+        "limits": {"drain": "1s"},
+    }
+
+
+def _local(port: int) -> str:
+    return f"127.0.0.1:{port}"
+
+
+class Mesh:
+    """Runs while the context is open; entering waits until everything is ready.
+
+    With ``collector``, the base URL of an OTLP receiver, each service gets a sidecar, configured by
+    a file in ``folder``; without, services call each other directly. Raises `DemoError` if a
+    process dies or does not get ready in time.
+    """
+
+    def __init__(self, folder: Path, collector: str | None = None) -> None:
+        self.access: Arrivals[Access] = Arrivals()
+        self._folder = folder
+        self._collector = collector
+        self._ports = Ports()
+        self._children: list[Child] = []
+        self._listening: dict[str, asyncio.Event] = {name: asyncio.Event() for name in CALLS}
+        self.places = {
+            name: Place(
+                app=self._ports.take(),
+                inbound=self._ports.take(),
+                admin=self._ports.take(),
+                outbound={peer: self._ports.take() for peer in peers},
+            )
+            for name, peers in CALLS.items()
+        }
+
+    @property
+    def entry(self) -> str:
+        """The base URL where requests enter the mesh."""
+        place = self.places[ENTRY]
+        return f"http://{_local(place.inbound if self._collector else place.app)}"
+
+    def admin(self, name: str) -> str:
+        """The base URL of a sidecar's admin endpoints."""
+        return f"http://{_local(self.places[name].admin)}"
+
+    def config_file(self, name: str) -> Path:
+        """The configuration file of a service's sidecar."""
+        return self._folder / f"{name}.yaml"
+
+    async def __aenter__(self) -> Mesh:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    async def gaps(self) -> list[dict[str, Any]]:
+        """What the sidecars' ``/gaps`` tell, together."""
+        async with aiohttp.ClientSession(timeout=ADMIN_TIMEOUT) as session:
+            answers = await asyncio.gather(*(self._gaps_of(session, name) for name in CALLS))
+        return [gap for answer in answers for gap in answer]
+
+    async def unless_dead(self, work: Awaitable[None]) -> None:
+        """Await ``work``; raises `DemoError` with the log if a process dies meanwhile."""
+        tasks = [asyncio.ensure_future(work)]
+        tasks += [asyncio.create_task(child.fail_when_dead()) for child in self._children]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _start(self) -> None:
+        for name in CALLS:
+            await self._start_service(name)
+        if self._collector:
+            for name in CALLS:
+                await self._start_sidecar(name, self._collector)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self.unless_dead(self._all_ready())
+        except TimeoutError:
+            raise DemoError(f"the mesh was not ready within {START_TIMEOUT:.0f} s") from None
+
+    async def _start_service(self, name: str) -> None:
+        place = self.places[name]
+        addresses = {
+            f"{peer.upper()}_URL": "http://"
+            + _local(place.outbound[peer] if self._collector else self.places[peer].app)
+            for peer in CALLS[name]
+        }
+        arguments = ["-m", "meshproxy.demo.services", name, str(place.app)]
+        child = await Child.start(f"service {name}", arguments, addresses, self._service_line)
+        self._children.append(child)
+
+    async def _start_sidecar(self, name: str, collector: str) -> None:
+        file = self.config_file(name)
+        config = sidecar_config(name, self.places, collector)
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        arguments = ["-m", "meshproxy", "sidecar", "-c", str(file)]
+        child = await Child.start(f"the sidecar of {name}", arguments, {}, lambda line: None)
+        self._children.append(child)
+
+    def _service_line(self, line: str) -> None:
+        """Take in one line of a service's standard output; what is no record stays in its log."""
+        try:
+            fields = json.loads(line)
+            event = fields.pop("event")
+            if event == "listening":
+                self._listening[fields["service"]].set()
+            elif event == "request":
+                self.access.extend([Access(**fields)])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return
+
+    async def _all_ready(self) -> None:
+        for event in self._listening.values():
+            await event.wait()
+        if self._collector:
+            async with aiohttp.ClientSession(timeout=ADMIN_TIMEOUT) as session:
+                for name in CALLS:
+                    await self._sidecar_ready(session, name)
+
+    async def _sidecar_ready(self, session: aiohttp.ClientSession, name: str) -> None:
+        while True:
+            try:
+                async with session.get(f"{self.admin(name)}/readyz") as response:
+                    if response.status == 200:
+                        return
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(READY_POLL)
+
+    async def _gaps_of(self, session: aiohttp.ClientSession, name: str) -> list[dict[str, Any]]:
+        try:
+            async with session.get(f"{self.admin(name)}/gaps") as response:
+                response.raise_for_status()
+                gaps: list[dict[str, Any]] = (await response.json())["gaps"]
+                return gaps
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+            raise DemoError(f"/gaps of the sidecar of {name}: {error!r}") from error
+
+    async def _stop(self) -> None:
+        await stop_all(self._children)
+        self._children.clear()
+        self._ports.close()

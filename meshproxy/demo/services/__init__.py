@@ -1,0 +1,5 @@
+"""The demo's services: plain programs that know nothing of tracing and pass on no trace header.
+
+They find their neighbours in environment variables (``ORDERS_URL`` and so on), which is all that
+differs between the run without meshproxy and the run with it.
+"""

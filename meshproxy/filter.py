@@ -1,0 +1,182 @@
+"""The filter contract: all that a filter has to know of the sidecar around it.
+
+A filter sees message heads, not bytes. It is synchronous and quick. What it raises is counted, and
+the message passes as if the filter were not there. Filters are found by the entry-point group
+``meshproxy.filters``; each entry names a subclass of `Filter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshproxy.config.model import Config
+from meshproxy.linking.gaps import GapReport
+from meshproxy.linking.inflight import InFlight
+from meshproxy.linking.linker import Linker
+from meshproxy.stats import Stats
+from meshproxy.trace.span import Span
+from meshproxy.wire.http1 import Request, Response
+
+
+class Environment:
+    """What a filter is made with. Filters have no clock, randomness or I/O but these.
+
+    ``environ`` are the process's environment variables; ``random`` gives so many random bytes;
+    ``clock`` is a monotonic clock in seconds; ``emit`` takes finished spans and never blocks.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environ: dict[str, str],
+        random: Callable[[int], bytes],
+        clock: Callable[[], float],
+        emit: Callable[[Span], None],
+        inflight: InFlight,
+        linker: Linker,
+        gaps: GapReport,
+        stats: Stats,
+    ) -> None:
+        self.config = config
+        self.environ = environ
+        self.random = random
+        self.clock = clock
+        self.emit = emit
+        self.inflight = inflight
+        self.linker = linker
+        self.gaps = gaps
+        self.stats = stats
+
+
+class Scope:
+    """What is the same for all that passes one listener.
+
+    ``inbound``: in front of the service; otherwise behind it. ``trust`` is ``mesh`` or ``edge``.
+    ``scheme`` is what the client speaks, ``http`` or ``https``.
+    """
+
+    __slots__ = ("inbound", "listen", "scheme", "trust")
+
+    def __init__(self, inbound: bool, listen: str, scheme: str, trust: str) -> None:
+        self.inbound = inbound
+        self.listen = listen
+        self.scheme = scheme
+        self.trust = trust
+
+
+class Failure:
+    """Why the proxy itself could not do its part: a low-cardinality kind, and a sentence."""
+
+    __slots__ = ("kind", "message")
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        self.message = message
+
+
+class Exchange:
+    """One request, its response, and what became of them.
+
+    Times are Unix nanoseconds. ``client`` and ``destination`` are (host, port); ``peer`` is the
+    configured name of the destination, or empty. ``connected_to`` is the numeric address that the
+    request was sent to, once known. ``tls`` tells whether the upstream connection is encrypted.
+    ``authority`` is the destination as the client names it (a Host field). ``status`` is what the
+    client was answered, 0 when it was not. ``attempt`` counts how often the
+    proxy itself sent this request before.
+    """
+
+    __slots__ = ("attempt", "authority", "client", "connected_to", "destination", "end_ns", "failure", "peer",
+                 "request", "response", "scope", "start_ns", "states", "status", "tls",
+                 "trace")  # fmt: skip
+
+    def __init__(
+        self,
+        scope: Scope,
+        request: Request,
+        client: tuple[str, int],
+        destination: tuple[str, int],
+        peer: str,
+        tls: bool,
+        start_ns: int,
+    ) -> None:
+        self.scope = scope
+        self.request = request
+        self.authority = request.host
+        self.client = client
+        self.destination = destination
+        self.peer = peer
+        self.tls = tls
+        self.start_ns = start_ns
+        self.end_ns = 0
+        self.response: Response | None = None
+        self.failure: Failure | None = None
+        self.status = 0
+        self.attempt = 0
+        self.connected_to: tuple[str, int] | None = None
+        self.states: list[object] = []
+        self.trace: tuple[str, str] | None = None
+        """Trace id and span id in hex, for log lines; set by the filter that makes the span."""
+
+
+class Passage:
+    """A connection that passed without being understood: opaque TCP, or TLS with its SNI."""
+
+    __slots__ = ("client", "connected_to", "destination", "end_ns", "failure", "peer", "protocol",
+                 "received", "scope", "sent", "server_name", "start_ns", "states")  # fmt: skip
+
+    def __init__(
+        self,
+        scope: Scope,
+        client: tuple[str, int],
+        destination: tuple[str, int],
+        peer: str,
+        start_ns: int,
+    ) -> None:
+        self.scope = scope
+        self.client = client
+        self.destination = destination
+        self.peer = peer
+        self.start_ns = start_ns
+        self.end_ns = 0
+        self.protocol = "opaque"
+        self.server_name = ""
+        self.sent = 0
+        self.received = 0
+        self.failure: Failure | None = None
+        self.connected_to: tuple[str, int] | None = None
+        self.states: list[object] = []
+
+
+class Filter:
+    """Base of all filters: sees HTTP messages and passing connections, and does nothing.
+
+    ``marked`` are the lower-case names of header fields that it wants to find by
+    ``head.marked``, ``prefixes`` the beginnings of such names, ``fleeting`` those of them whose
+    values are seldom seen twice.
+    """
+
+    name = "filter"
+    marked: frozenset[bytes] = frozenset()
+    prefixes: tuple[bytes, ...] = ()
+    fleeting: frozenset[bytes] = frozenset()
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+
+    def on_request(self, exchange: Exchange) -> object:
+        """A request is about to be sent on: lines may be dropped and added.
+
+        What is returned is handed to `on_response` and `on_end`.
+        """
+
+    def on_response(self, exchange: Exchange, state: object) -> None:
+        """The head of the final response is about to be sent on."""
+
+    def on_end(self, exchange: Exchange, state: object) -> None:
+        """The exchange is over, well or badly. Called once."""
+
+    def on_open(self, passage: Passage) -> object:
+        """A connection starts to pass. What is returned is handed to `on_close`."""
+
+    def on_close(self, passage: Passage, state: object) -> None:
+        """The connection has ended. Called once."""

@@ -1,0 +1,1 @@
+"""Composition: configuration to listeners, filters and exporters; admin, lifecycle, reload."""

@@ -1,0 +1,1 @@
+"""Sockets: listeners, connections, upstream pools, flow control, time limits. On asyncio."""

@@ -1,0 +1,115 @@
+"""A connection that passes without being understood."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from meshproxy.filter import Failure, Passage
+from meshproxy.transport.connect import ConnectError
+from meshproxy.transport.pipeline import now_ns
+from meshproxy.transport.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshproxy.transport.listener import Listener
+    from meshproxy.transport.upstream import Upstream
+
+
+class Holding(asyncio.Protocol):
+    """An end of a connection whose other end is not there yet: keeps what comes in.
+
+    ``spoke`` is called at the first bytes and at the end of input; not once `silent` was set.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, spoke: Callable[[], None] | None = None) -> None:
+        self.received = b""
+        self.ended = False
+        self._spoke = spoke
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Adopt the socket."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep the bytes, and ask for no more until somebody takes them."""
+        self.received += data
+        self.transport.pause_reading()
+        self._speak()
+
+    def eof_received(self) -> bool:
+        """The end of input, kept like the bytes."""
+        self.ended = True
+        self._speak()
+        return True
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone; whoever takes it will see that it is closing."""
+        self.ended = True
+        self._speak()
+
+    def _speak(self) -> None:
+        spoke, self._spoke = self._spoke, None
+        if spoke is not None:
+            spoke()
+
+
+class Passing:
+    """Joins a client with an upstream, and tells the filters when that begins and ends."""
+
+    def __init__(self, listener: Listener, client: Holding, address: tuple[str, int]) -> None:
+        self._listener = listener
+        self._pipeline = listener.pipeline
+        self._client = client
+        self._address = address
+
+    async def run(
+        self, upstream: Upstream, protocol: str, server_name: str, opened: Holding | None
+    ) -> None:
+        """Pass bytes until both ends are done; ``opened`` is the upstream's end if it exists."""
+        passage = Passage(
+            self._listener.scope, self._address, upstream.destination, upstream.peer, now_ns()
+        )
+        passage.protocol = protocol
+        passage.server_name = server_name
+        self._listener.runtime.stats.passed[(self._listener.name, protocol)] += 1
+        self._pipeline.open(passage)
+        try:
+            other = opened or await upstream.open(Holding, self._pipeline.limits.connect_timeout)
+        except ConnectError as error:
+            passage.failure = error.failure
+            self._pipeline.close(passage)
+            self._client.transport.abort()
+            self._listener.left()
+            return
+        self._join(passage, other)
+
+    def _join(self, passage: Passage, other: Holding) -> None:
+        passage.connected_to = other.transport.get_extra_info("peername")[:2]
+
+        def closed(error: BaseException | None) -> None:
+            passage.sent = tunnel.sent
+            passage.received = tunnel.received
+            if isinstance(error, TimeoutError):
+                passage.failure = Failure("stream_timeout", str(error))
+            elif error is not None:
+                passage.failure = Failure("reset", f"The connection was cut: {error}.")
+            self._pipeline.close(passage)
+            self._listener.left()
+
+        client = self._client
+        tunnel = Tunnel(
+            self._listener.runtime,
+            client.transport,
+            other.transport,
+            self._pipeline.limits.connection_idle,
+            closed,
+        )
+        for holding, end in ((client, tunnel.client), (other, tunnel.upstream)):
+            if holding.received:
+                end.data_received(holding.received)
+            if holding.ended:
+                end.eof_received()

@@ -1,0 +1,112 @@
+"""What every exchange of a listener goes through; replaced as a whole at a reload."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from meshproxy import logs
+from meshproxy.config.model import Limits
+from meshproxy.filter import Exchange, Filter, Passage
+from meshproxy.logs import Limiter
+from meshproxy.stats import Stats
+from meshproxy.wire.fields import FieldTable
+
+log = logs.get(__name__)
+
+FAILED = object()
+"""In place of the state of a filter that raised: it is not called again for this message."""
+
+now_ns = time.time_ns
+
+
+class Pipeline:
+    """Filters, header table and limits. A filter that raises is counted, and passed over."""
+
+    def __init__(
+        self,
+        filters: Sequence[Filter],
+        limits: Limits,
+        stats: Stats,
+        access: Callable[[Exchange], None] | None = None,
+    ) -> None:
+        self.filters = tuple(filters)
+        self.limits = limits
+        self.stats = stats
+        self.table = FieldTable(
+            frozenset().union(*(each.marked for each in filters)),
+            tuple(prefix for each in filters for prefix in each.prefixes),
+            frozenset().union(*(each.fleeting for each in filters)),
+        )
+        self.sees_responses = any(
+            type(each).on_response is not Filter.on_response for each in filters
+        )
+        self._access = access
+        self._limiter = Limiter(30.0, time.monotonic)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Show the request to the filters, which may change its head."""
+        request = exchange.request
+        states = exchange.states
+        for each in self.filters:
+            added, dropped = len(request.added), len(request.dropped)
+            try:
+                states.append(each.on_request(exchange))
+            except Exception as error:
+                del request.added[added:], request.dropped[dropped:]
+                states.append(FAILED)
+                self._broken(each, error)
+
+    def respond(self, exchange: Exchange) -> None:
+        """Show the head of the final response to the filters."""
+        for position, each in enumerate(self.filters):
+            state = exchange.states[position]
+            if state is not FAILED:
+                try:
+                    each.on_response(exchange, state)
+                except Exception as error:
+                    exchange.states[position] = FAILED
+                    self._broken(each, error)
+
+    def end(self, exchange: Exchange) -> None:
+        """The exchange is over."""
+        exchange.end_ns = now_ns()
+        for each, state in zip(self.filters, exchange.states, strict=True):
+            if state is not FAILED:
+                try:
+                    each.on_end(exchange, state)
+                except Exception as error:
+                    self._broken(each, error)
+        if self._access is not None:
+            self._access(exchange)
+
+    def open(self, passage: Passage) -> None:
+        """A connection begins to pass unread."""
+        for each in self.filters:
+            try:
+                passage.states.append(each.on_open(passage))
+            except Exception as error:
+                passage.states.append(FAILED)
+                self._broken(each, error)
+
+    def close(self, passage: Passage) -> None:
+        """The passing connection has ended."""
+        passage.end_ns = now_ns()
+        for each, state in zip(self.filters, passage.states, strict=True):
+            if state is not FAILED:
+                try:
+                    each.on_close(passage, state)
+                except Exception as error:
+                    self._broken(each, error)
+
+    def _broken(self, each: Filter, error: Exception) -> None:
+        self.stats.filter_errors[each.name] += 1
+        suppressed = self._limiter.allow(each.name)
+        if suppressed is not None:
+            log.error(
+                "filter raised; the message passes without it",
+                filter=each.name,
+                error=repr(error),
+                suppressed=suppressed,
+                exc_info=error,
+            )

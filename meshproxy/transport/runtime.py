@@ -1,0 +1,78 @@
+"""What all listeners of one process share."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from meshproxy.stats import Stats
+from meshproxy.transport.ticker import Ticker
+
+Host = tuple[str, int]
+
+
+class Runtime:
+    """Event loop, clock, counters, and which sockets are our own.
+
+    ``own_listeners`` are addresses that we listen on, ``own_sockets`` the local addresses of our
+    upstream connections: a connection from one of these would be us talking to ourselves.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ticker: Ticker, stats: Stats) -> None:
+        self.loop = loop
+        self.ticker = ticker
+        self.stats = stats
+        self.draining = False
+        self.connections = 0
+        self._inbound = 0
+        self._left = asyncio.Event()
+        self.own_listeners: set[Host] = set()
+        self.own_sockets: set[Host] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def enter(self, inbound: bool) -> None:
+        """Count a client connection in."""
+        self.connections += 1
+        self._inbound += inbound
+
+    def leave(self, inbound: bool) -> None:
+        """Count a client connection out."""
+        self.connections -= 1
+        self._inbound -= inbound
+        self._left.set()
+
+    async def drained(self, inbound_only: bool, deadline: float) -> bool:
+        """Wait until no client connection is left; False when ``deadline`` comes first."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self._inbound if inbound_only else self.connections:
+                    self._left.clear()
+                    await self._left.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def spawn(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Keep a reference to a task until it is done."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def is_own_listener(self, destination: Host) -> bool:
+        """Whether a connection to ``destination`` would come back to us."""
+        port = destination[1]
+        return destination in self.own_listeners or any(
+            own_port == port and own_host in ("0.0.0.0", "::") and _is_local(destination[0])
+            for own_host, own_port in self.own_listeners
+        )
+
+
+def _is_local(host: str) -> bool:
+    """Whether an address is one of this host's own: whether it can be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True

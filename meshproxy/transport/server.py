@@ -1,0 +1,551 @@
+"""The server side of HTTP/1.1: one client connection, one exchange at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, cast
+
+from meshproxy.filter import Exchange, Failure
+from meshproxy.transport.client import ClientConnection
+from meshproxy.transport.connect import ConnectError
+from meshproxy.transport.pipeline import now_ns
+from meshproxy.transport.replies import reply
+from meshproxy.transport.tunnel import Tunnel
+from meshproxy.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
+from meshproxy.wire.errors import ProtocolError
+from meshproxy.wire.fields import HOST
+from meshproxy.wire.http1 import CRLF, END_OF_HEAD, Request, Response, find_end, read_request
+
+if TYPE_CHECKING:
+    from meshproxy.transport.listener import Listener
+    from meshproxy.transport.upstream import Upstream
+
+LINGER = 5.0
+"""Seconds for which a body that nobody wants any more is still read, so that the client gets to
+read its answer before the connection goes (RFC 9112 section 9.6)."""
+
+RESENDABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+"""Idempotent methods (RFC 9110 section 9.2.2)."""
+
+
+class ServerConnection(asyncio.Protocol):
+    """Reads requests, hands them to an upstream connection, and stands for the client there.
+
+    ``upstream`` is where all requests of this connection go; None on a forward proxy, where each
+    names its own destination.
+
+    ``body`` is the request body that is still coming in, if any. ``continued``: the upstream has
+    asked for the body. ``active_at`` is when bytes last moved for the current exchange.
+    """
+
+    __slots__ = (
+        "_busy",
+        "_close",
+        "_connecting",
+        "_fixed",
+        "_held",
+        "_lingering_since",
+        "_own_names",
+        "_partial",
+        "_paused",
+        "_payload",
+        "_searched",
+        "_since",
+        "_start",
+        "_upstream",
+        "active_at",
+        "body",
+        "client",
+        "connection",
+        "continued",
+        "exchange",
+        "listener",
+        "pipeline",
+        "runtime",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+    exchange: Exchange
+    _upstream: Upstream
+    _start: bytes | None
+
+    def __init__(
+        self,
+        listener: Listener,
+        transport: asyncio.Transport,
+        client: tuple[str, int],
+        upstream: Upstream | None,
+    ) -> None:
+        self.listener = listener
+        self.pipeline = listener.pipeline
+        self.runtime = listener.runtime
+        self.transport = transport
+        self.client = client
+        self.body: Body | None = None
+        self.connection: ClientConnection | None = None
+        self.continued = False
+        self.active_at = self.runtime.ticker.now
+        self._busy = False
+        self._close = False
+        self._connecting: asyncio.Task[None] | None = None
+        self._fixed = upstream
+        self._held = b""
+        self._lingering_since = 0.0
+        self._own_names = listener.route.own_names
+        self._partial: bytearray | None = None
+        self._paused = False
+        self._payload: bytes | None = None
+        self._searched = 0
+        self._since = 0.0
+        self.runtime.ticker.add(self)
+
+    # Reading requests
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        self.active_at = self.runtime.ticker.now
+        if not self._busy:
+            self._read_head(data)
+        elif self.body is not None:
+            self._read_body(self.body, data)
+        else:
+            self._hold(data)
+
+    def _hold(self, data: bytes) -> None:
+        """Bytes of a pipelined request wait until the one before is answered."""
+        self._held = self._held + data if self._held else data
+        self.transport.pause_reading()
+
+    def _read_head(self, data: bytes) -> None:
+        limits = self.pipeline.limits
+        try:
+            end = data.find(END_OF_HEAD) if self._partial is None and data[0] != 13 else -1
+            if not 0 <= end <= limits.header_bytes:
+                whole = self._gather(data, limits.header_bytes)
+                if whole is None:
+                    return
+                data = whole
+                end = data.find(END_OF_HEAD)
+            request = read_request(data[:end], self.pipeline.table, limits.headers)
+            self._begin(request, data, end + 4)
+        except ProtocolError as error:
+            self.refuse(error)
+
+    def _gather(self, data: bytes, limit: int) -> bytes | None:
+        """Put a head together that came in pieces; None while it is not complete.
+
+        One empty line before a request line is ignored (RFC 9112 section 2.2).
+        """
+        partial = self._partial
+        if partial is None:
+            partial = self._partial = bytearray()
+            self._since = self.runtime.ticker.now
+        partial += data
+        if partial.startswith(CRLF):
+            del partial[:2]
+            self._searched = 0
+        end = find_end(partial, self._searched, limit)
+        if end < 0:
+            self._searched = len(partial)
+            return None
+        self._partial = None
+        self._searched = 0
+        return bytes(partial)
+
+    def _begin(self, request: Request, data: bytes, position: int) -> None:
+        upstream, start = self._fixed, None
+        if upstream is None:
+            upstream, start = self.listener.resolve(request)
+        end = position
+        body: Body | None = None
+        if request.chunked or request.length:
+            body = (
+                ChunkedBody(self.pipeline.table)
+                if request.chunked
+                else LengthBody(cast(int, request.length))
+            )
+            end = body.feed(data, position)
+            if body.done:
+                body = None
+        self._upstream = upstream
+        self._start = start
+        self.body = body
+        self.continued = False
+        self._close = request.close
+        self._busy = True
+        exchange = self.exchange = Exchange(
+            self.listener.scope,
+            request,
+            self.client,
+            upstream.destination,
+            upstream.peer,
+            upstream.tls is not None,
+            now_ns(),
+        )
+        if request.host in self._own_names:
+            self._name_destination(exchange, upstream)
+        if end < len(data):
+            self._hold(data[end:])
+        self.pipeline.begin(exchange)
+        if self._fixed is None and request.line.method == b"CONNECT":
+            self._connect(self._tunnel_to_upstream())
+            return
+        head = self._head_to_send(request)
+        self._send(head + data[position:end] if end > position else head)
+
+    def _name_destination(self, exchange: Exchange, upstream: Upstream) -> None:
+        """The client took us for the destination: give that its own name, if it has one."""
+        exchange.authority = upstream.authority
+        if upstream.is_named:
+            request = exchange.request
+            for index, field in enumerate(request.fields):
+                if field.kind == HOST:
+                    request.lines[index] = b"Host: " + upstream.authority
+
+    def _head_to_send(self, request: Request) -> bytes:
+        if self.listener.scope.inbound:
+            self._forwarded_for(request)
+        if request.upgrade:
+            self._offer_upgrade(request)
+        return request.encode(self._start)
+
+    def _forwarded_for(self, request: Request) -> None:
+        """X-Forwarded-For, and the scheme if TLS ends here."""
+        before = [request.fields[index].value for index in request.forwarded]
+        request.dropped += request.forwarded
+        request.added.append(
+            b"X-Forwarded-For: " + b", ".join([*before, self.client[0].encode("ascii")])
+        )
+        if self.listener.scope.scheme == "https" and not request.first(b"x-forwarded-proto"):
+            request.added.append(b"X-Forwarded-Proto: https")
+
+    def _offer_upgrade(self, request: Request) -> None:
+        """Upgrade is hop-by-hop, and yet passed on; h2c is not, as we don't speak it."""
+        offers = [
+            offer
+            for offer in request.upgrade.split(b",")
+            if offer.strip(b" \t").lower() not in (b"h2c", b"h2c-settings")
+        ]
+        request.upgrade = b",".join(offers)
+        if offers:
+            request.added += (b"Connection: Upgrade", b"Upgrade: " + request.upgrade.strip(b" \t"))
+
+    def _read_body(self, body: Body, data: bytes) -> None:
+        try:
+            end = body.feed(data)
+        except ProtocolError as error:
+            self.body = None
+            self.fail(400, Failure("bad_request", str(error)))
+            return
+        if body.done:
+            self.body = None
+            if end < len(data):
+                self._hold(data[end:])
+                data = data[:end]
+        if self.connection is not None:
+            self.connection.transport.write(data)
+        elif self._connecting is not None:
+            self._payload = (self._payload or b"") + data
+            self.pause_reading()
+        elif body.done:
+            self._next()  # the body of an exchange that is over: read, and dropped
+
+    # Sending upstream
+
+    def _send(self, payload: bytes) -> None:
+        self._payload = payload
+        connection = self._upstream.take()
+        if connection is None:
+            self._connect(self._open_and_send())
+        else:
+            self._on_connection(connection)
+
+    def _on_connection(self, connection: ClientConnection) -> None:
+        payload = cast(bytes, self._payload)
+        self.connection = connection
+        if (
+            connection.fresh
+            or self.body is not None
+            or self.exchange.request.line.method not in RESENDABLE
+        ):
+            self._payload = None  # no second try, so nothing to keep
+        connection.begin(self, self.exchange, payload)
+
+    def _connect(self, opening: Coroutine[None, None, None]) -> None:
+        if self.body is not None:
+            self.pause_reading()
+        self._connecting = self.runtime.spawn(self.runtime.loop.create_task(opening))
+
+    async def _open(self) -> ClientConnection | None:
+        """A new connection; None when there is nobody left to use it."""
+        try:
+            connection = await self._upstream.connect(self.pipeline.limits.connect_timeout)
+        except ConnectError as error:
+            self._connecting = None
+            timed_out = error.failure.kind == "connect_timeout"
+            self.fail(504 if timed_out else 502, error.failure)
+            return None
+        self._connecting = None
+        if self.transport.is_closing():
+            connection.close()
+            return None
+        return connection
+
+    async def _open_and_send(self) -> None:
+        connection = await self._open()
+        if connection is not None:
+            self._on_connection(connection)
+            self.resume_reading()
+
+    async def _tunnel_to_upstream(self) -> None:
+        """CONNECT (RFC 9110 section 9.3.6): bytes pass unread after a 200."""
+        connection = await self._open()
+        if connection is not None:
+            self.exchange.connected_to = connection.remote
+            self.exchange.status = 200
+            self.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+            self.become_tunnel(connection.transport)
+
+    def become_tunnel(self, upstream: asyncio.Transport) -> None:
+        """From here on bytes pass unread, until both sides have ended."""
+        self.connection = None
+        self.runtime.ticker.discard(self)
+        held, self._held = self._held, b""
+        Tunnel(
+            self.runtime,
+            self.transport,
+            upstream,
+            self.pipeline.limits.connection_idle,
+            self._tunnel_closed,
+        )
+        if held:
+            upstream.write(held)
+
+    def _tunnel_closed(self, error: BaseException | None) -> None:
+        if isinstance(error, TimeoutError):
+            self.exchange.failure = Failure("stream_timeout", str(error))
+        elif error is not None:
+            self.exchange.failure = Failure("reset", f"The tunnel was cut: {error}.")
+        self._busy = False
+        self.pipeline.end(self.exchange)
+        self.listener.left(self)
+
+    def upstream_lost(self, connection: ClientConnection, error: BaseException | None) -> None:
+        """The upstream connection ended before its answer did."""
+        exchange = self.exchange
+        self.connection = None
+        if self._payload is not None and exchange.status == 0 and connection.untouched:
+            self._resend(error)
+            return
+        where = exchange.peer or f"{exchange.destination[0]}:{exchange.destination[1]}"
+        what = "reset" if isinstance(error, ConnectionError) else "closed"
+        when = "in the middle of its answer" if exchange.status else "before it answered"
+        self.runtime.stats.upstream_errors[(where, "upstream_reset")] += 1
+        self.fail(502, Failure("upstream_reset", f"{where} {what} the connection {when}."))
+
+    def _resend(self, error: BaseException | None) -> None:
+        """A pooled connection was closed meanwhile: once more, on another one.
+
+        Each attempt is an exchange of its own to the filters (W3C Trace Context: a span id each).
+        """
+        before = self.exchange
+        before.failure = Failure("upstream_reset", f"A pooled connection was gone: {error}.")
+        self.pipeline.end(before)
+        self.runtime.stats.upstream_errors[(before.peer, "stale_connection")] += 1
+        raw = CRLF.join((before.request.line.raw, *before.request.lines))
+        request = read_request(raw, self.pipeline.table, self.pipeline.limits.headers)
+        body = cast(bytes, self._payload).partition(END_OF_HEAD)[2]
+        exchange = self.exchange = Exchange(
+            before.scope,
+            request,
+            before.client,
+            before.destination,
+            before.peer,
+            before.tls,
+            now_ns(),
+        )
+        exchange.attempt = before.attempt + 1
+        exchange.authority = before.authority
+        self.pipeline.begin(exchange)
+        self._send(self._head_to_send(request) + body)
+
+    # Answering the client
+
+    def before_response(self, response: Response) -> None:
+        """Say whether this connection is kept, in the client's HTTP version."""
+        request = self.exchange.request
+        unwanted = self.body is not None and request.expects and not self.continued
+        if request.close or response.until_close or self.runtime.draining or unwanted:
+            self._close = True
+        if self._close:
+            response.added.append(b"Connection: close")
+        elif request.line.minor == 0:
+            response.added.append(b"Connection: keep-alive")
+
+    def finish(self) -> None:
+        """The response has been written."""
+        self.connection = None
+        self._payload = None
+        self.pipeline.end(self.exchange)
+        if self.body is not None:
+            self._linger()
+        elif self._close:
+            self._end()
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        """Ready for the next request."""
+        self._busy = False
+        self._lingering_since = 0.0
+        if self._close:
+            self._end()
+        elif self._held:
+            self.runtime.loop.call_soon(self._read_held)
+        else:
+            self.resume_reading()
+
+    def _read_held(self) -> None:
+        if not self._busy and self._held and not self.transport.is_closing():
+            held, self._held = self._held, b""
+            self.transport.resume_reading()
+            self.data_received(held)
+
+    def _linger(self) -> None:
+        """Read what is left of a body that nobody wants, so that the answer is not lost."""
+        self._lingering_since = self.runtime.ticker.now
+        if self._close and not self.transport.can_write_eof():
+            self.transport.close()  # TLS: the other way stays open for as long as it must
+            return
+        if self._close:
+            self.transport.write_eof()
+        self.resume_reading()
+
+    def _end(self) -> None:
+        self._busy = False
+        self.transport.close()
+
+    def fail(self, status: int, failure: Failure) -> None:
+        """The exchange cannot go on: answer ``status``, or cut an answer that has begun."""
+        exchange = self.exchange
+        if self._lingering_since:
+            self.transport.close()
+            return
+        exchange.failure = failure
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abandon()
+        self._payload = None
+        if exchange.status:
+            self.pipeline.end(exchange)
+            self._busy = False
+            self.transport.abort()
+            return
+        exchange.status = status
+        self._close = self._close or self.body is not None or status == 400
+        self._answer(status, failure.message)
+        self.finish()
+
+    def _answer(self, status: int, message: str) -> None:
+        head_only = self._busy and self.exchange.request.line.method == b"HEAD"
+        self.transport.write(reply(status, message, close=self._close, head_only=head_only))
+
+    def refuse(self, error: ProtocolError) -> None:
+        """What came is not a request that could be passed on: say so, and close."""
+        stats = self.runtime.stats
+        stats.refused[(self.listener.name, error.status, error.reason)] += 1
+        self.listener.refused(self.client, error)
+        self._partial = None
+        self._close = True
+        self._busy = False
+        self._answer(error.status, str(error))
+        self.body = EndlessBody()
+        self._busy = True
+        self._linger()
+
+    # Limits and losses
+
+    def check(self, now: float) -> None:
+        """Time limits."""
+        limits = self.pipeline.limits
+        if self._lingering_since:
+            if now - self._lingering_since > LINGER:
+                self.transport.abort()
+        elif self._busy:
+            if now - self.active_at > limits.stream_idle:
+                self._stalled(limits.stream_idle)
+        elif self._partial is not None:
+            if now - self._since > limits.header_timeout:
+                self.refuse(ProtocolError(408, "header_timeout", "The request took too long."))
+        elif now - self.active_at > limits.connection_idle or self.runtime.draining:
+            self.transport.close()
+
+    def _stalled(self, seconds: float) -> None:
+        if self._connecting is not None:
+            return  # has a limit of its own
+        exchange = self.exchange
+        if exchange.status:
+            self.fail(0, Failure("stream_timeout", f"No byte moved for {seconds:g} s."))
+        elif self.body is not None and not self._paused:
+            self.fail(
+                408, Failure("request_timeout", f"The body did not come on for {seconds:g} s.")
+            )
+        else:
+            where = exchange.peer or f"{exchange.destination[0]}:{exchange.destination[1]}"
+            self.runtime.stats.upstream_errors[(where, "response_timeout")] += 1
+            self.fail(
+                504, Failure("response_timeout", f"{where} did not answer within {seconds:g} s.")
+            )
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It still gets its answer, if the request was whole."""
+        if self._busy and self.body is None:
+            self._close = True
+            return self.transport.can_write_eof()
+        return False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client is gone."""
+        self.runtime.ticker.discard(self)
+        if self._busy and not self._lingering_since:
+            self._busy = False
+            connection, self.connection = self.connection, None
+            if connection is not None:
+                connection.abandon()
+            if self._connecting is not None:
+                self._connecting.cancel()
+            self.exchange.failure = Failure("client_gone", "The client closed the connection.")
+            self.pipeline.end(self.exchange)
+        self.listener.left(self)
+
+    def abort(self) -> None:
+        """Cut the connection, whatever is going on."""
+        self.transport.abort()
+
+    # Flow control
+
+    def pause_writing(self) -> None:
+        """The client reads slower than the upstream sends."""
+        if self.connection is not None and not self.connection.transport.is_closing():
+            self.connection.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.active_at = self.runtime.ticker.now
+        if self.connection is not None and not self.connection.transport.is_closing():
+            self.connection.transport.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Stop reading from the client for a while."""
+        self._paused = True
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, unless bytes of the next request are held already."""
+        self._paused = False
+        self.active_at = self.runtime.ticker.now
+        if not self._held and not self.transport.is_closing():
+            self.transport.resume_reading()

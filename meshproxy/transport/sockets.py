@@ -1,0 +1,50 @@
+"""Listening sockets, made before a server runs on them, so that they can outlive one."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+BACKLOG = 1024
+
+
+def listening_sockets(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address that ``host`` stands for; raises OSError.
+
+    ``::`` takes IPv4 connections as well, unless somebody listens there already.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            sockets.append(_listening(family, address))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
+    if family == socket.AF_INET6 and address[0] == "::":
+        try:
+            return _bound(family, address, v6_only=False)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return _bound(family, address, v6_only=True)
+
+
+def _bound(family: int, address: tuple[object, ...], v6_only: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6_only)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

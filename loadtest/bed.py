@@ -57,6 +57,7 @@ class Bed:
             outbound=next(self._ports),
             backend=self.backend_port,
             admin=next(self._ports),
+            spans_url=f"http://127.0.0.1:{self._sink_port}/{peer.name}/v1/traces",
             sink=self._sink_port,
         )
         process = self._processes.start(wiring.name, peer.command(wiring), self.cores.proxy)
@@ -74,12 +75,12 @@ class Bed:
         self._listen(module, port)
         return port
 
-    def spans(self) -> Counts:
-        """What the sink got since `forget_spans`."""
-        return msgspec.json.decode(_get(self._sink_port, "/counts"), type=Counts)
+    def spans(self, peer: Peer) -> Counts:
+        """What the sink got from a peer since `forget_spans`."""
+        return msgspec.json.decode(_get(self._sink_port, f"/{peer.name}/counts"), type=Counts)
 
-    def forget_spans(self) -> None:
-        _get(self._sink_port, "/reset")
+    def forget_spans(self, peer: Peer) -> None:
+        _get(self._sink_port, f"/{peer.name}/reset")
 
     def _start_backend(self) -> int:
         binary = find_tool("nginx")

@@ -182,7 +182,8 @@ def run_figures(session: Session, figures: Sequence[str]) -> None:
         measure_cpu(session, "unique requests", session.plan.rounds, unique)
     measure_rss(session)
     if "calls" in figures:
-        calls = [(n, s) for n in session.names(CALLERS) for s in (SINGLE, UNIQUE, PLAIN)]
+        # By scenario first: what a peer still exports from one has come before its next.
+        calls = [(n, s) for s in (SINGLE, UNIQUE, PLAIN) for n in session.names(CALLERS)]
         alone = [(n, SINGLE) for n in session.names([PRODUCT, REFERENCE])]
         measure_cpu(session, "calls of an app", session.plan.rounds, [*calls, *alone])
     if "latency" in figures:

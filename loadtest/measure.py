@@ -44,6 +44,7 @@ class CpuRound:
     others: float
     """Cores that anything but the bench used meanwhile: the noise."""
     failures: int
+    spans: int
     spans_per_request: float
     evidence: dict[str, int]
     propagation: dict[str, int]
@@ -94,16 +95,17 @@ class Measured:
         return statistics.median(r.spans_per_request for r in rounds) if rounds else None
 
     def shares(self, scenario: Scenario, attribute: str) -> dict[str, float]:
-        """Of the spans of a scenario, how many carry each value of evidence or propagation."""
-        total: Counter[str] = Counter()
+        """Of all spans of a scenario, how many carry each value of evidence or propagation."""
+        spans, values = 0, Counter[str]()
         for each in self.cpu.get(scenario.name, ()):
-            total.update(getattr(each, attribute))
-        return {value: number / total.total() for value, number in total.most_common()}
+            spans += each.spans
+            values.update(getattr(each, attribute))
+        return {value: number / spans for value, number in values.most_common()}
 
 
 def cpu_round(bed: Bed, running: Running, scenario: Scenario, seconds: int) -> CpuRound:
     """One closed-loop run against one peer."""
-    bed.forget_spans()
+    bed.forget_spans(running.peer)
     others_before = others_seconds(bed.cores)
     before, started = running.process.cpu_seconds(), time.monotonic()
     totals = closed_loop(scenario, running.port, seconds, bed.cores)
@@ -118,6 +120,7 @@ def cpu_round(bed: Bed, running: Running, scenario: Scenario, seconds: int) -> C
         busy=loaded / elapsed,
         others=max(0.0, others) / elapsed,
         failures=totals.failures,
+        spans=counts.spans,
         spans_per_request=counts.spans / totals.requests,
         evidence=counts.evidence,
         propagation=counts.propagation,
@@ -154,8 +157,8 @@ def _drained(bed: Bed, running: Running, requests: int) -> Counts:
     """What the sink has once every request's spans are there, or time is up."""
     expected = requests * (2 if running.peer.calls else 1) if running.peer.traced else 0
     deadline = time.monotonic() + DRAIN_SECONDS
-    counts = bed.spans()
+    counts = bed.spans(running.peer)
     while counts.spans < expected and time.monotonic() < deadline:
         time.sleep(DRAIN_STEP)
-        counts = bed.spans()
+        counts = bed.spans(running.peer)
     return counts

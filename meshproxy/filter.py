@@ -85,9 +85,24 @@ class Exchange:
     proxy itself sent this request before.
     """
 
-    __slots__ = ("attempt", "authority", "client", "connected_to", "destination", "end_ns", "failure", "peer",
-                 "request", "response", "scope", "start_ns", "states", "status", "tls",
-                 "trace")  # fmt: skip
+    __slots__ = (
+        "attempt",
+        "authority",
+        "client",
+        "connected_to",
+        "destination",
+        "end_ns",
+        "failure",
+        "peer",
+        "request",
+        "response",
+        "scope",
+        "start_ns",
+        "states",
+        "status",
+        "tls",
+        "trace",
+    )
 
     def __init__(
         self,

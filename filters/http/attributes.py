@@ -52,7 +52,7 @@ def span_name(method: str, route: str) -> str:
 def host_and_port(authority: bytes, scheme: str) -> tuple[str, int]:
     """server.address and server.port of a Host field."""
     host, colon, port = authority.decode("latin-1").rpartition(":")
-    if not colon or (":" in host and not host.endswith("]")) or not port.isdecimal():
+    if not colon or (":" in host and not host.endswith("]")) or port.strip("0123456789"):
         host, port = authority.decode("latin-1"), ""
     return host.strip("[]"), int(port[:5]) if port else DEFAULT_PORTS[scheme]
 

@@ -62,7 +62,8 @@ class Tracing:
         self.plain = tuple(config.propagation.inject) == ("tracecontext",)
         self.sampler = sampler(environment)
         self.errors_always = config.sampling.errors == "always"
-        self.old_names = "http/dup" in environment.environ.get(STABILITY, "").split(",")
+        wanted = environment.environ.get(STABILITY, "").split(",")
+        self.old_names = "http/dup" in [each.strip() for each in wanted]
         self.unread = Propagator.fields - Propagator.fields_of(config.propagation.extract)
 
     def marked(self, request: Request) -> Fields:

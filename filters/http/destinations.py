@@ -30,9 +30,12 @@ class ThirdParties:
 
     def _fits(self, authority: bytes, destination: tuple[str, int]) -> bool:
         name = authority.decode("latin-1").lower()
-        bare = name.rpartition(":")[0] if name.rpartition(":")[2].isdecimal() else name
-        host, port = destination
+        bare, colon, digits = name.rpartition(":")
+        if not colon or digits.strip("0123456789"):
+            bare = name
+        bare = bare.rstrip(".")  # the root of the DNS may be written
+        host, port = destination[0].lower().rstrip("."), destination[1]
         names = {name, bare.strip("[]"), f"{bare}:{port}", host, f"{host}:{port}"}
-        return not self._exact.isdisjoint(names) or any(
-            each.partition(":")[0].endswith(self._domains) for each in names if self._domains
+        return not self._exact.isdisjoint(names) or bool(
+            self._domains and (bare.endswith(self._domains) or host.endswith(self._domains))
         )

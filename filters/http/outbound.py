@@ -59,14 +59,15 @@ class Outbound:
         request = exchange.request
         fields = tracing.marked(request) if request.marked else {}
         extracted = tracing.propagator.extract(fields) if fields else None
-        opaque = request.line.method == b"CONNECT"
         decision = self._linker.link(_call(fields, extracted, tracing))
-        if opaque:
-            decision.gap = None  # what goes through a tunnel carries its own context, if any
+        # What goes through a tunnel carries its own context, if any; third parties get none.
+        leaves = request.line.method == b"CONNECT" or self._is_third_party(exchange)
         target = self._routes.target(request.line)
         sent = self._continue(exchange, decision, extracted, target)
         exchange.trace = (sent.context.trace_id.hex(), sent.context.span_id.hex())
-        if not opaque and not self._is_third_party(exchange):
+        if leaves:
+            decision.gap = None  # so the service broke nothing by not passing a context on
+        else:
             self._inject(exchange, sent)
         self._count(exchange, sent)
         return sent
@@ -149,7 +150,7 @@ class Outbound:
             exchange.status,
             exchange.authority,
             exchange.destination,
-            failure and failure.kind,
+            failure and (failure.kind, exchange.response is None),
             decision.propagation,
             decision.gap,
             decision.evidence,
@@ -173,8 +174,8 @@ class Outbound:
             environment.stats.spans["not_sampled"] += 1
             return
         parent_id = decision.parent.span_id if decision.parent is not None else b""
-        # The span of a linked call hangs below our own SERVER span, in this very process.
-        remote = decision.evidence == "traceparent"
+        # The span of a mended call hangs below our own SERVER span, in this very process.
+        remote = decision.cause is None or decision.parent is not decision.cause.context
         environment.emit(
             finished(
                 exchange,
@@ -194,7 +195,8 @@ class Outbound:
         if exchange.connected_to is not None:
             pairs.append(("network.peer.address", exchange.connected_to[0]))
             pairs.append(("network.peer.port", exchange.connected_to[1]))
-        resent = sent.attempt + exchange.attempt
+        # What the proxy itself sent again has failed within its cause before, if that is known.
+        resent = max(sent.attempt, exchange.attempt)
         if resent:
             pairs.append(("http.request.resend_count", resent))
         if sent.decision.cause is not None:
@@ -264,4 +266,5 @@ def _url(exchange: Exchange, target: Target) -> str:
     host, port = exchange.destination
     authority = exchange.authority or f"{host}:{port}".encode("latin-1")
     query = f"?{names.redacted(target.query)}" if target.query else ""
-    return f"{scheme}://{authority.decode('latin-1')}{target.path}{query}"
+    path = "" if target.path == "*" else target.path  # RFC 9112 section 3.2.4
+    return f"{scheme}://{authority.decode('latin-1')}{path}{query}"

@@ -6,7 +6,8 @@ from filters.http.attributes import Pairs
 from filters.http.context import Tracing, new_flags
 from meshproxy.filter import Passage
 from meshproxy.linking.linker import Call, Decision
-from meshproxy.trace.context import SAMPLED, SpanContext
+from meshproxy.trace.context import SpanContext
+from meshproxy.trace.sampling import Action
 from meshproxy.trace.span import Event, Kind, Link, Span, SpanShape, Status
 
 
@@ -25,13 +26,13 @@ class Passages:
         decision = self._environment.linker.link(Call())
         parent = decision.parent
         if parent is not None:
-            trace_id, sampled = parent.trace_id, bool(parent.flags & SAMPLED)
+            trace_id, sampled, tracestate = parent.trace_id, parent.sampled, parent.tracestate
         else:
             trace_id = tracing.ids.trace_id()
             found = tracing.sampler.sample(None, None, trace_id, self._environment.clock())
-            sampled = found.action.name == "SAMPLE"
+            sampled, tracestate = found.action is Action.SAMPLE, found.tracestate
         flags = new_flags(parent, sampled)
-        return SpanContext(trace_id, tracing.ids.span_id(), flags), decision
+        return SpanContext(trace_id, tracing.ids.span_id(), flags, tracestate), decision
 
     def on_close(self, passage: Passage, state: tuple[SpanContext, Decision] | None) -> None:
         """Make the span, if the trace is sampled or the connection failed."""

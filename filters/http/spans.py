@@ -58,7 +58,7 @@ class Shapes:
         agent = exchange.request.first(b"user-agent")
         if agent:
             pairs.append(("user_agent.original", agent.decode("utf-8", "replace")))
-        self._common(pairs, exchange, method, original, 500)
+        self._common(pairs, exchange, method, original, 500, exchange.status)
         shape = self._shape("inbound", Kind.SERVER, method, route, exchange, pairs, 500)
         return self._remember(key, shape)
 
@@ -77,19 +77,27 @@ class Shapes:
         if route:
             pairs.append(("url.template", route))
         pairs += linked
-        self._common(pairs, exchange, method, original, 400)
+        # An answer that we gave ourselves is none that was received.
+        received = 0 if exchange.failure and exchange.response is None else exchange.status
+        self._common(pairs, exchange, method, original, 400, received)
         shape = self._shape("outbound", Kind.CLIENT, method, route, exchange, pairs, 400)
         return self._remember(key, shape)
 
     def _common(
-        self, pairs: Pairs, exchange: Exchange, method: str, original: str, error_from: int
+        self,
+        pairs: Pairs,
+        exchange: Exchange,
+        method: str,
+        original: str,
+        error_from: int,
+        status: int,
     ) -> None:
         pairs.append(("http.request.method", method))
         if original:
             pairs.append(("http.request.method_original", original))
         pairs.append(("network.protocol.version", f"1.{exchange.request.line.minor}"))
-        if exchange.status:
-            pairs.append(("http.response.status_code", exchange.status))
+        if status:
+            pairs.append(("http.response.status_code", status))
         if exchange.failure is not None:
             pairs.append(("error.type", exchange.failure.kind))
         elif exchange.status >= error_from:

@@ -26,7 +26,8 @@ class Wiring:
     """Where the app's call goes."""
     admin: int
     sink: int
-    """Where spans go."""
+    spans_url: str
+    """Where spans go: the sink's port and a path of the peer's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def _tracing(wiring: Wiring) -> dict[str, Any]:
         "service_name": "cart",
         "http_service": {
             "http_uri": {
-                "uri": f"http://127.0.0.1:{wiring.sink}/v1/traces",
+                "uri": wiring.spans_url,
                 "cluster": "sink",
                 "timeout": "10s",
             }

@@ -33,7 +33,7 @@ def _version() -> str:
 
 
 def _config(wiring: Wiring, changes: dict[str, Any]) -> dict[str, Any]:
-    exporter = {"type": "otlp", "endpoint": f"http://127.0.0.1:{wiring.sink}"}
+    exporter = {"type": "otlp", "endpoint": wiring.spans_url}
     config: dict[str, Any] = {
         "service": {"name": "cart", "version": "2.4.1", "environment": "production"},
         "inbound": [

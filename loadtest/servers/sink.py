@@ -1,7 +1,8 @@
 """Takes OTLP over HTTP and says what came: ``sink PORT``.
 
-While load runs a batch is only put aside; it is decoded when ``GET /counts`` asks, which is
-between measurements. ``GET /reset`` forgets everything.
+The path is ``/{peer}/v1/traces``, so that a late batch of one peer is never counted for another.
+While load runs a batch is only put aside; it is decoded when ``GET /{peer}/counts`` asks, which
+is between measurements. ``GET /{peer}/reset`` forgets what came from that peer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -72,7 +73,8 @@ class Store:
         return counts
 
 
-STORE = Store()
+STORES: defaultdict[bytes, Store] = defaultdict(Store)
+"""By the peer's name."""
 
 
 class Sink(asyncio.Protocol):
@@ -97,13 +99,15 @@ class Sink(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        _, peer, action = self._url.split(b"/", 2)
+        store = STORES[peer]
         answer = b""
-        if self._url == b"/counts":
-            answer = msgspec.json.encode(STORE.decode())
-        elif self._url == b"/reset":
-            answer = msgspec.json.encode(STORE.reset())
+        if action == b"counts":
+            answer = msgspec.json.encode(store.decode())
+        elif action == b"reset":
+            answer = msgspec.json.encode(store.reset())
         else:
-            STORE.add(self._gzipped, b"".join(self._body))
+            store.add(self._gzipped, b"".join(self._body))
         # An empty ExportTraceServiceResponse is an empty body: everything was accepted.
         self._transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"

@@ -127,8 +127,7 @@ def _clashes(found: Iterable[Listener]) -> Iterator[Finding]:
 def _shares(one: Listener, other: Listener) -> bool:
     """Whether two may be given with one address: within a section, a redirect and something else.
 
-    They are one socket. A connection that was redirected has an original destination, which tells
-    it from one that was made to the listener itself.
+    The original destination of a redirected connection tells it from one made to the listener.
     """
     return (
         one.path[0] == other.path[0]

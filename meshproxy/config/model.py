@@ -414,14 +414,17 @@ class Config(Record, frozen=True):
     linking: Annotated[Linking, Meta(description="how calls are linked to requests")] = Linking()
     sampling: Annotated[Sampling, Meta(description="which traces are kept")] = Sampling()
     export: Annotated[
-        tuple[Exporter, ...], Meta(description="where spans go; nowhere when empty")
+        tuple[Exporter, ...], Meta(description="where spans are sent; nowhere when empty")
     ] = ()
     routes: Annotated[Routes, Meta(description="low-cardinality routes")] = Routes()
     capture: Annotated[Capture, Meta(description="further span attributes")] = Capture()
     admin: Annotated[Admin, Meta(description="the admin endpoints")] = Admin()
     health: Annotated[
         Health | None,
-        Meta(description="health endpoints for the outside; an empty mapping turns them on"),
+        Meta(
+            description="health endpoints for the outside; "
+            "when not given, on 0.0.0.0:15021 if that is free"
+        ),
     ] = None
     limits: Annotated[Limits, Meta(description="limits of time, number and size")] = Limits()
     log: Annotated[Log, Meta(description="the process's own log")] = Log()

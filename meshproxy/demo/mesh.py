@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +56,19 @@ class Place:
     outbound: dict[str, int] = field(default_factory=dict)
 
 
+def find_places(take_port: Callable[[], int]) -> dict[str, Place]:
+    """Ports for everything in the mesh, by service."""
+    return {
+        name: Place(
+            app=take_port(),
+            inbound=take_port(),
+            admin=take_port(),
+            outbound={peer: take_port() for peer in peers},
+        )
+        for name, peers in CALLS.items()
+    }
+
+
 def sidecar_config(name: str, places: dict[str, Place], collector: str) -> dict[str, Any]:
     """The configuration of the sidecar of service ``name``."""
     place = places[name]
@@ -91,15 +104,7 @@ class Mesh:
         self._ports = Ports()
         self._children: list[Child] = []
         self._listening: dict[str, asyncio.Event] = {name: asyncio.Event() for name in CALLS}
-        self.places = {
-            name: Place(
-                app=self._ports.take(),
-                inbound=self._ports.take(),
-                admin=self._ports.take(),
-                outbound={peer: self._ports.take() for peer in peers},
-            )
-            for name, peers in CALLS.items()
-        }
+        self.places = find_places(self._ports.take)
 
     @property
     def entry(self) -> str:

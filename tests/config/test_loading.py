@@ -59,7 +59,7 @@ def test_listeners_have_the_default_ports_of_the_design() -> None:
     assert config.health.listen == "0.0.0.0:15021"
 
 
-def test_there_is_no_health_listener_unless_asked_for() -> None:
+def test_the_health_listener_is_left_to_the_sidecar_when_not_given() -> None:
     assert load(MINIMAL, {}).health is None
 
 

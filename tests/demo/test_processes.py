@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -29,6 +33,16 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@contextmanager
+def watching(pid: int) -> Iterator[Callable[[], bool]]:
+    """Whether a process that is not our child ends soon, reaped by its new parent or not."""
+    handle = os.pidfd_open(pid)
+    try:
+        yield lambda: bool(select.select([handle], [], [], 5)[0])
+    finally:
+        os.close(handle)
 
 
 async def start(arguments: list[str]) -> tuple[Child, asyncio.Queue[str]]:
@@ -88,18 +102,15 @@ async def test_what_a_child_has_started_goes_with_it() -> None:
         "time.sleep(600)"
     )
     child, lines = await start(["-c", nested])
-    grandchild = psutil.Process(int(await lines.get()))
-    await stop_all([child])
-    gone, alive = await asyncio.to_thread(psutil.wait_procs, [grandchild], 5)
-    assert gone
-    assert not alive
+    with watching(int(await lines.get())) as ended:
+        await stop_all([child])
+        assert ended()
 
 
 def test_children_die_with_a_parent_that_had_no_time_to_clean_up() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        child = psutil.Process(int(parent.stdout.readline()))
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-        gone, _ = psutil.wait_procs([child], 5)
-        assert gone
+        with watching(int(parent.stdout.readline())) as ended:
+            parent.send_signal(signal.SIGKILL)
+            parent.wait()
+            assert ended()

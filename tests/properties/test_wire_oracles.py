@@ -4,6 +4,7 @@ fields, and where the message ends. We may be stricter, never laxer, but for the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,28 +49,184 @@ def ours(data: bytes) -> Message | None:
     return Message(head.line.method, head.line.target, f"1.{head.line.minor}", fields, end)
 
 
-def as_h11_reads(data: bytes, end: int) -> Message | str:
-    """The request as h11 reads it, or why it does not end at ``end``."""
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 16)
-    request = None
-    for piece in (data[: end - 1], data[end - 1 : end]):
-        connection.receive_data(piece)
+class H11:
+    """h11 as a server."""
+
+    refusals = (h11.RemoteProtocolError,)
+
+    def __init__(self) -> None:
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 16)
+        self._request: h11.Request | None = None
+        self.done = False
+
+    def feed(self, data: bytes) -> None:
+        self._connection.receive_data(data)
         while True:
-            try:
-                event = connection.next_event()
-            except h11.RemoteProtocolError as error:
-                return str(error)
-            if event in (h11.NEED_DATA, h11.PAUSED):
-                break
+            event = self._connection.next_event()
+            if event is h11.NEED_DATA or event is h11.PAUSED:
+                return
             if isinstance(event, h11.Request):
-                request = event
-            elif isinstance(event, h11.EndOfMessage) and piece is not data[end - 1 : end]:
-                done = connection
-        else:
-            continue
-        if connection.their_state not in (h11.SEND_BODY, h11.IDLE) and piece == data[: end - 1]:
+                self._request = event
+            elif isinstance(event, h11.EndOfMessage):
+                self.done = True
+
+    def message(self, end: int) -> Message:
+        request = self._request
+        assert request is not None
+        version = request.http_version.decode()
+        return Message(request.method, request.target, version, tuple(request.headers), end)
+
+
+class Llhttp:
+    """llhttp, the parser of Node.js."""
+
+    refusals = (httptools.HttpParserError,)
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._in_head = True
+        self.done = False
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            assert self.done, "what follows the request is for the tunnel"
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # trailers come in the same way
+            self._fields.append((name.lower(), value.strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+
+    def on_message_complete(self) -> None:
+        self.done = True
+
+    def message(self, end: int) -> Message:
+        method, version = self._parser.get_method(), self._parser.get_http_version()
+        return Message(method, self._target, version, tuple(self._fields), end)
+
+
+def theirs(oracle: type[H11] | type[Llhttp], data: bytes, end: int) -> Message | str:
+    """The request as the oracle reads it, or why it is none, or none that ends at ``end``."""
+    reader = oracle()
+    try:
+        reader.feed(data[: end - 1])
+        if reader.done:
             return "ends earlier"
-    if request is None or connection.their_state in (h11.SEND_BODY, h11.IDLE):
-        return "ends later"
-    version = request.http_version.decode()
-    return Message(request.method, request.target, version, tuple(request.headers), end)
+        reader.feed(data[end - 1 : end])
+    except reader.refusals as error:
+        return f"refused: {error!r}"
+    return reader.message(end) if reader.done else "ends later"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where an oracle is stricter than we are, or reads otherwise, and why we stay with it."""
+
+    why: str
+    applies: Callable[[Message, bytes], bool]
+    example: bytes
+
+
+def has(message: Message, name: bytes) -> bool:
+    return any(field == name for field, _ in message.fields)
+
+
+def body_has(pattern: bytes) -> Callable[[Message, bytes], bool]:
+    """Whether the body is chunked and this pattern is found in it."""
+    return lambda message, data: (
+        has(message, b"transfer-encoding")
+        and re.search(pattern, data.partition(b"\r\n\r\n")[2]) is not None
+    )
+
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+RAW_TARGET = Difference(
+    "Clients send raw UTF-8 in paths; it has one reading, and servers take it.",
+    lambda message, data: not message.target.isascii(),
+    b"GET /caf\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
+)
+BLANK_BEFORE_EXTENSION = Difference(
+    "RFC 9112 section 7.1.1 allows blanks before a chunk extension.",
+    body_has(rb"[0-9A-Fa-f][ \t]+;"),
+    CHUNKED + b"1 ;a\r\nx\r\n0\r\n\r\n",
+)
+METHODS_OF_LLHTTP = frozenset(
+    {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT"}
+)
+
+DIFFERENCES = {
+    H11: [RAW_TARGET, BLANK_BEFORE_EXTENSION],
+    Llhttp: [
+        RAW_TARGET,
+        BLANK_BEFORE_EXTENSION,
+        Difference(
+            "llhttp parses chunk extensions; we only look for the end of their line.",
+            body_has(rb";"),
+            CHUNKED + b"1;a=\xff\r\nx\r\n0\r\n\r\n",
+        ),
+        Difference(
+            "llhttp has a list of methods; RFC 9110 section 9.1 has none.",
+            lambda message, data: message.method not in METHODS_OF_LLHTTP,
+            b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+        Difference(
+            "llhttp takes a body for the new protocol's bytes; RFC 9110 section 7.8 has it first.",
+            lambda message, data: has(message, b"upgrade"),
+            POST + b"Connection: Upgrade\r\nUpgrade: x\r\nContent-Length: 1\r\n\r\na",
+        ),
+    ],
+}
+
+
+def explained(oracle: type[H11] | type[Llhttp], message: Message, data: bytes) -> bool:
+    return any(each.applies(message, data) for each in DIFFERENCES[oracle])
+
+
+@pytest.mark.parametrize("oracle", [H11, Llhttp])
+@given(data=odd_requests())
+@settings(max_examples=500)
+def test_what_we_accept_the_oracle_reads_in_the_same_way(
+    oracle: type[H11] | type[Llhttp], data: bytes
+) -> None:
+    message = ours(data)
+    if message is not None and not explained(oracle, message, data[: message.end]):
+        assert theirs(oracle, data, message.end) == message
+
+
+@pytest.mark.parametrize("oracle", [H11, Llhttp])
+@given(request_and_body=ordinary_requests())
+@settings(max_examples=200)
+def test_ordinary_requests_are_accepted_by_all(
+    oracle: type[H11] | type[Llhttp], request_and_body: tuple[bytes, bytes]
+) -> None:
+    data = b"".join(request_and_body)
+    message = ours(data + b"GET")
+    assert message is not None
+    assert message.end == len(data)
+    assert theirs(oracle, data, len(data)) == message
+
+
+@pytest.mark.parametrize(
+    ("oracle", "difference"),
+    [(oracle, each) for oracle, all_of_them in DIFFERENCES.items() for each in all_of_them],
+    ids=lambda value: value.why if isinstance(value, Difference) else value.__name__,
+)
+def test_every_difference_is_still_one(
+    oracle: type[H11] | type[Llhttp], difference: Difference
+) -> None:
+    data = difference.example
+    message = ours(data)
+    assert message is not None
+    assert message.end == len(data)
+    assert difference.applies(message, data)
+    assert theirs(oracle, data, message.end) != message

@@ -431,64 +431,6 @@ def test_prefixed_baggage_is_read_and_goes_out_as_it_came(
     assert written[f"{prefix}city"] == "Z\xfc"
 
 
-class TestDatadog:
-    HEADERS = {  # noqa: RUF012
-        "x-datadog-trace-id": LOW_DECIMAL,
-        "x-datadog-parent-id": SPAN_DECIMAL,
-        "x-datadog-sampling-priority": "2",
-        "x-datadog-origin": "rum=1",
-        "x-datadog-tags": f"_dd.p.dm=-4,_dd.p.tid={TRACE[:16]},other=1",
-    }
-
-    def test_origin_and_tags_go_out_and_the_high_half_is_ours(self) -> None:
-        written = _inject("datadog", OURS, _extract("datadog", self.HEADERS))
-        assert written == {
-            "x-datadog-trace-id": str(int("aa" * 8, 16)),
-            "x-datadog-parent-id": str(int("bb" * 8, 16)),
-            "x-datadog-sampling-priority": "2",
-            "x-datadog-origin": "rum=1",
-            "x-datadog-tags": f"_dd.p.tid={'aa' * 8},_dd.p.dm=-4,other=1",
-        }
-
-    def test_a_64_bit_id_has_no_high_half(self) -> None:
-        foreign = _extract("datadog", self.HEADERS)
-        written = _inject("datadog", SpanContext(PADDED, SPAN_ID, SAMPLED), foreign)
-        assert written["x-datadog-tags"] == "_dd.p.dm=-4,other=1"
-
-    @pytest.mark.parametrize(
-        ("came_in", "flags", "expected"),
-        [
-            ("2", SAMPLED, "2"),
-            ("1", SAMPLED, "1"),
-            ("-1", 0, "-1"),
-            ("0", 0, "0"),
-            ("2", 0, "0"),
-            ("-1", SAMPLED, "1"),
-            ("", SAMPLED, "1"),
-        ],
-    )
-    def test_priority_never_contradicts_the_flag(
-        self, came_in: str, flags: int, expected: str
-    ) -> None:
-        headers = {**self.HEADERS, "x-datadog-sampling-priority": came_in}
-        foreign = _extract("datadog", headers)
-        written = _inject("datadog", SpanContext(TRACE_ID, SPAN_ID, flags), foreign)
-        assert written["x-datadog-sampling-priority"] == expected
-
-    def test_what_w3c_has_no_place_for_goes_into_tracestate(self) -> None:
-        foreign = _extract("datadog", self.HEADERS)
-        assert foreign is not None
-        assert foreign.context is not None
-        assert foreign.context.tracestate == "dd=s:2;o:rum~1;t.dm:-4"
-
-    def test_and_comes_back_from_there(self) -> None:
-        context = SpanContext(PADDED, SPAN_ID, SAMPLED, "a=1,dd=s:2;o:rum~1;t.dm:-4;p:1")
-        written = _inject("datadog", context)
-        assert written["x-datadog-sampling-priority"] == "2"
-        assert written["x-datadog-origin"] == "rum=1"
-        assert written["x-datadog-tags"] == "_dd.p.dm=-4"
-
-
 class TestSkyWalking:
     def test_free_strings_become_ids_by_sha_256_and_attributes(self) -> None:
         foreign = _extract("skywalking", {"sw8": _sw8(*SW8_TEXT)})

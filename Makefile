@@ -3,32 +3,52 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SOURCES := setup.py $(shell find meshproxy filters -name '*.py')
+# The data path compiled, beside its sources (plain Python where there is no C compiler).
+COMPILED := .cache/compiled
+WITH_COMPILED := PYTHONPATH=$(CURDIR)/$(COMPILED)
+# What runs compiled in an installed meshproxy is tested in both forms.
+TESTS_OF_DATA_PATH := $(addprefix tests/,wire trace linking filters export transport e2e)
 
-.PHONY: demo test test-services lint bench lock clean
+.PHONY: demo test test-compiled test-services lint bench compiled lock clean
 
-demo: $(READY)
-	@$(BIN)/meshproxy demo $(ARGS)
+demo: $(COMPILED)/.ready
+	@$(WITH_COMPILED) $(BIN)/meshproxy demo $(ARGS)
 
 test: $(READY)
+	@tests/setup.sh
 	$(BIN)/pytest -m "not services" $(ARGS)
+	$(MAKE) --no-print-directory test-compiled
 
-test-services: $(READY)
+test-compiled: $(COMPILED)/.ready
+	$(WITH_COMPILED) $(BIN)/pytest -m "not services" $(TESTS_OF_DATA_PATH)
+
+test-services: $(COMPILED)/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/services/setup.sh
-	$(BIN)/pytest -m services $(ARGS)
+	$(WITH_COMPILED) $(BIN)/pytest -m services $(ARGS)
+
+compiled: $(COMPILED)/.ready
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)
+bench: $(COMPILED)/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" loadtest/setup.sh
-	$(BIN)/python -m loadtest.bench $(ARGS)
+	$(WITH_COMPILED) $(BIN)/python -m loadtest.bench $(ARGS)
 
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(COMPILED)/.ready: $(READY) $(SOURCES)
+	@echo "compiling the data path (about a minute)"
+	@rm -rf $(COMPILED)
+	@$(BIN)/python -W ignore setup.py --quiet build --build-base .cache/build --build-lib $(COMPILED) \
+	  > .cache/build.log 2>&1 || (cat .cache/build.log; exit 1)
 	@touch $@
 
 # Renew the exact versions (needs uv, from PyPI).

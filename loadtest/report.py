@@ -20,10 +20,7 @@ MEBIBYTE = 1 << 20
 QUIET_CORES = 0.1
 TOLD_SHARE = 0.005
 """The requests in flight when a run begins or ends are another case than all others."""
-NOT_QUIET = (
-    "**The machine was not quiet. That costs large programs such as Envoy more than small ones, so"
-    " the ratios are not fair either: measure again.**"
-)
+NOT_QUIET = "**The machine was not quiet: measure again before relying on these figures.**"
 
 
 @dataclass(frozen=True, slots=True)

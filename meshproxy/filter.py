@@ -8,12 +8,14 @@ the message passes as if the filter were not there. Filters are found by the ent
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from meshproxy.config.model import Config
 from meshproxy.linking.gaps import GapReport
 from meshproxy.linking.inflight import InFlight
 from meshproxy.linking.linker import Linker
 from meshproxy.stats import Stats
+from meshproxy.trace.context import SpanContext
 from meshproxy.trace.span import Span
 from meshproxy.wire.http1 import Request, Response
 
@@ -129,8 +131,8 @@ class Exchange:
         self.attempt = 0
         self.connected_to: tuple[str, int] | None = None
         self.states: list[object] = []
-        self.trace: tuple[str, str] | None = None
-        """Trace id and span id in hex, for log lines; set by the filter that makes the span."""
+        self.trace: SpanContext | None = None
+        """For log lines; set by the filter that makes the span."""
 
 
 class Passage:
@@ -170,10 +172,10 @@ class Filter:
     values are seldom seen twice.
     """
 
-    name = "filter"
-    marked: frozenset[bytes] = frozenset()
-    prefixes: tuple[bytes, ...] = ()
-    fleeting: frozenset[bytes] = frozenset()
+    name: ClassVar[str] = "filter"
+    marked: ClassVar[frozenset[bytes]] = frozenset()
+    prefixes: ClassVar[tuple[bytes, ...]] = ()
+    fleeting: ClassVar[frozenset[bytes]] = frozenset()
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment

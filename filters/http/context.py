@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshproxy.filter import Environment
+from meshproxy.linking.gaps import Gap
 from meshproxy.trace import traceparent
 from meshproxy.trace.context import RANDOM, SpanContext
 from meshproxy.trace.ids import span_id_from, trace_id_from
@@ -12,6 +13,7 @@ from meshproxy.wire.http1 import Head, Request
 
 REQUEST_ID = b"x-request-id"
 CORRELATION_IDS = (REQUEST_ID, b"x-correlation-id", b"x-amzn-requestid", b"x-ms-request-id")
+OTHER_IDS = frozenset(CORRELATION_IDS) - {REQUEST_ID}
 
 KEPT = frozenset(CORRELATION_IDS)
 """Marked fields that stay in the message."""
@@ -79,6 +81,16 @@ class Tracing:
             else:
                 found[name] = [field.value]
         return found
+
+    def broken(self, fields: Fields, extracted: Extracted) -> Gap | None:
+        """Why what came has no context that counts; None when it named none."""
+        if extracted.duplicated:
+            return Gap.DUPLICATED
+        if extracted.malformed:
+            return Gap.MALFORMED
+        if not extracted.w3c and any(name in self.unread for name in fields):
+            return Gap.FORMAT
+        return None
 
     def sampling_request(self, request: Request, path: str, route: str) -> SamplingRequest | None:
         """What sampling rules look at; None when there are none."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from binascii import hexlify
+
 from filters.http import attributes as names
-from filters.http.context import REQUEST_ID, Tracing, new_flags
+from filters.http.context import OTHER_IDS, REQUEST_ID, Fields, Tracing
 from filters.http.routes import Routes, Target
-from filters.http.spans import Shapes, finished
+from filters.http.spans import Peers, Shapes, finished
 from meshproxy.filter import Exchange
 from meshproxy.linking.gaps import Gap
 from meshproxy.linking.inflight import Cause
 from meshproxy.trace import baggage
-from meshproxy.trace.context import SpanContext
+from meshproxy.trace.context import RANDOM, SpanContext
 from meshproxy.trace.propagator import Extracted
 from meshproxy.trace.sampling import Action
 from meshproxy.trace.span import Link
+
+UNANSWERED = frozenset({"client_gone", "response_timeout", "stream_timeout", "bad_request"})
+"""Failures after which the service may go on with a request that is over."""
 
 
 class Received:
@@ -48,6 +53,7 @@ class Inbound:
         self._tracing = tracing
         self._routes = routes
         self._shapes = shapes
+        self._peers = Peers(tracing.old_names)
         environment = tracing.environment
         self._environment = environment
         capture = environment.config.capture
@@ -59,19 +65,33 @@ class Inbound:
         """Read what came in, and put our span in its place."""
         tracing = self._tracing
         request = exchange.request
-        extracted = outside = None
+        extracted: Extracted | None = None
+        outside: Extracted | None = None
+        gap: Gap | None = None
         request_id = b""
+        correlation_ids: tuple[bytes, ...] = ()
         if request.marked:
             fields = tracing.marked(request)
             ids = fields.pop(REQUEST_ID, None)
             if ids:
                 request_id = ids[0]
+                if not request_id:
+                    request.drop(REQUEST_ID)  # ours takes its place
+            if not OTHER_IDS.isdisjoint(fields):
+                correlation_ids = _correlation_ids(fields, request_id)
             if fields:
                 extracted = tracing.propagator.extract(fields)
                 if exchange.scope.trust == "edge":
                     extracted, outside = None, extracted
+                elif extracted.context is None:
+                    gap = tracing.broken(fields, extracted)
         target = self._routes.target(request.line)
         received = self._decide(exchange, target, extracted, outside, request_id)
+        if correlation_ids:
+            received.cause.correlation_ids = correlation_ids
+        if gap is not None:
+            received.gap = gap
+            received.propagation = "unlinked"
         self._environment.inflight.add(received.cause)
         return received
 
@@ -87,11 +107,11 @@ class Inbound:
         request = exchange.request
         parent = extracted.context if extracted is not None else None
         if parent is not None:
-            trace_id = parent.trace_id
+            trace_id, random = parent.trace_id, parent.flags & RANDOM
         elif extracted is not None and extracted.trace_id:
-            trace_id = extracted.trace_id
+            trace_id, random = extracted.trace_id, 0
         else:
-            trace_id = tracing.ids.trace_id()
+            trace_id, random = tracing.ids.trace_id(), RANDOM
         decision = tracing.sampler.sample(
             tracing.sampling_request(request, target.path, target.route),
             extracted,
@@ -103,54 +123,50 @@ class Inbound:
         else:
             sampled = decision.action is Action.SAMPLE
             context = SpanContext(
-                trace_id, tracing.ids.span_id(), new_flags(parent, sampled), decision.tracestate
+                trace_id, tracing.ids.span_id(), random | sampled, decision.tracestate
             )
         tracing.inject(request, context, extracted)
         if not request_id:
-            request_id = tracing.ids.take(16).hex().encode()
+            request_id = hexlify(tracing.ids.take(16))
             request.added.append(b"X-Request-Id: " + request_id)
-        method = request.line.method.decode("latin-1")
         cause = Cause(
             context,
-            f"{method} {target.route}",
+            target.name,
             exchange.start_ns,
             request_id,
             extracted.baggage if extracted is not None else b"",
         )
         received = Received(cause, decision.action, target, extracted, outside, parent)
         if decision.action is not Action.DROP:
-            exchange.trace = (trace_id.hex(), context.span_id.hex())
-        if extracted is not None and parent is None:
-            self._note_broken(received, extracted)
+            exchange.trace = context
         return received
-
-    def _note_broken(self, received: Received, extracted: Extracted) -> None:
-        """The caller sent a context that does not count."""
-        if extracted.duplicated:
-            received.gap = Gap.DUPLICATED
-        elif extracted.malformed:
-            received.gap = Gap.MALFORMED
-        if received.gap is not None:
-            received.propagation = "unlinked"
 
     def on_end(self, exchange: Exchange, received: Received) -> None:
         """The response has ended: count it, and make the span."""
         environment = self._environment
-        environment.inflight.remove(received.cause)
+        failure = exchange.failure
+        if failure is None or failure.kind not in UNANSWERED:
+            environment.inflight.remove(received.cause)
+        else:
+            environment.inflight.abandon(received.cause, exchange.end_ns)
+        environment.stats.propagation["inbound", received.propagation] += 1
         request = exchange.request
         target = received.target
-        failure = exchange.failure
         key = (
-            request.line.method,
-            target.route,
+            target.name,
             exchange.status,
             request.host,
-            request.first(b"user-agent"),
-            failure and failure.kind,
+            request.agent,
+            received.propagation,
+            received.gap,
+            failure.kind if failure is not None else None,
             exchange.scope.scheme,
             request.line.minor,
         )
-        shape = self._shapes.get(key) or self._shapes.server(key, exchange, target.route)
+        shape = self._shapes.get(key)
+        if shape is None:
+            verdict = _verdict(received)
+            shape = self._shapes.server(key, exchange, target.route, verdict)
         shape.series.observe((exchange.end_ns - exchange.start_ns) / 1e9)
         if received.action is Action.SAMPLE:
             environment.stats.spans["made"] += 1
@@ -162,24 +178,18 @@ class Inbound:
         parent_id = received.parent.span_id if received.parent is not None else b""
         pairs = self._pairs(exchange, received)
         links = self._links(received) if received.extracted or received.outside else ()
+        shared = self._peers.of(exchange.client, None if request.forwarded else exchange.client[0])
         environment.emit(
-            finished(exchange, shape, received.cause.context, parent_id, pairs, links, True)
+            finished(exchange, shape, received.cause.context, parent_id, pairs, links, True, shared)
         )
 
     def _pairs(self, exchange: Exchange, received: Received) -> names.Pairs:
         target = received.target
-        address, port = exchange.client
-        pairs: names.Pairs = [
-            ("url.path", target.path),
-            ("client.address", names.client_address(exchange)),
-            ("network.peer.address", address),
-            ("network.peer.port", port),
-            ("meshproxy.propagation", received.propagation),
-        ]
+        pairs: names.Pairs = [("url.path", target.path)]
+        if exchange.request.forwarded:
+            pairs.append(("client.address", names.client_address(exchange)))
         if target.query:
             pairs.append(("url.query", names.redacted(target.query)))
-        if received.gap is not None:
-            pairs.append(("meshproxy.gap", received.gap.value))
         if received.extracted is not None:
             pairs += received.extracted.attributes
             pairs += self._baggage(received.extracted.baggage)
@@ -204,3 +214,17 @@ class Inbound:
             contexts += [outside.context] if outside.context is not None else []
             contexts += outside.disagreeing
         return tuple(Link(context) for context in contexts)
+
+
+def _verdict(received: Received) -> names.Pairs:
+    """What was made of the context that came in."""
+    pairs: names.Pairs = [("meshproxy.propagation", received.propagation)]
+    if received.gap is not None:
+        pairs.append(("meshproxy.gap", received.gap.value))
+    return pairs
+
+
+def _correlation_ids(fields: Fields, request_id: bytes) -> tuple[bytes, ...]:
+    """Take the ids out by which the service may call this request, beside ``request_id``."""
+    found = {value: None for name in OTHER_IDS for value in fields.pop(name, ())}
+    return tuple(value for value in found if value and value != request_id)

@@ -6,7 +6,7 @@ from filters.http import attributes as names
 from filters.http.context import CORRELATION_IDS, Fields, Tracing, new_flags
 from filters.http.destinations import ThirdParties
 from filters.http.routes import Routes, Target
-from filters.http.spans import Shapes, finished
+from filters.http.spans import Peers, Shapes, finished
 from meshproxy.filter import Exchange
 from meshproxy.linking.gaps import Gap
 from meshproxy.linking.linker import Call, Decision
@@ -45,6 +45,7 @@ class Outbound:
         self._tracing = tracing
         self._routes = routes
         self._shapes = shapes
+        self._peers = Peers(tracing.old_names)
         environment = tracing.environment
         self._environment = environment
         self._linker = environment.linker
@@ -64,7 +65,7 @@ class Outbound:
         leaves = request.line.method == b"CONNECT" or self._is_third_party(exchange)
         target = self._routes.target(request.line)
         sent = self._continue(exchange, decision, extracted, target)
-        exchange.trace = (sent.context.trace_id.hex(), sent.context.span_id.hex())
+        exchange.trace = sent.context
         if leaves:
             decision.gap = None  # so the service broke nothing by not passing a context on
         else:
@@ -183,8 +184,9 @@ class Outbound:
                 sent.context,
                 parent_id,
                 self._pairs(exchange, sent),
-                _links(sent),
+                _links(sent) if decision.candidates or sent.extracted is not None else (),
                 remote,
+                self._peers.of(exchange.connected_to, None),
             )
         )
 
@@ -192,9 +194,6 @@ class Outbound:
         pairs: names.Pairs = []
         if exchange.request.line.method != b"CONNECT":
             pairs.append(("url.full", _url(exchange, sent.target)))
-        if exchange.connected_to is not None:
-            pairs.append(("network.peer.address", exchange.connected_to[0]))
-            pairs.append(("network.peer.port", exchange.connected_to[1]))
         # What the proxy itself sent again has failed within its cause before, if that is known.
         resent = max(sent.attempt, exchange.attempt)
         if resent:
@@ -218,16 +217,10 @@ def _call(fields: Fields, extracted: Extracted | None, tracing: Tracing) -> Call
     ids = [value for name in CORRELATION_IDS for value in fields.get(name, ())]
     if extracted is None:
         return Call(request_ids=ids)
-    foreign = (
-        extracted.context is None
-        and not extracted.w3c
-        and any(name in tracing.unread for name in fields)
-    )
     return Call(
         extracted.context,
-        malformed=extracted.malformed,
-        duplicated=extracted.duplicated,
-        foreign=foreign,
+        gap=tracing.broken(fields, extracted) if extracted.context is None else None,
+        w3c=extracted.w3c,
         request_ids=ids,
         baggage=extracted.baggage,
     )

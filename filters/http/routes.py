@@ -23,12 +23,16 @@ MAX_SEGMENTS = 12
 
 
 class Target:
-    """A request target taken apart. ``route`` is empty when the number of routes ran out."""
+    """A request target taken apart.
 
-    __slots__ = ("path", "query", "route", "routes")
+    ``route`` is empty when the number of routes ran out; ``name`` is ``{method} {route}``.
+    """
 
-    def __init__(self, routes: Routes, path: str, query: str, route: str) -> None:
+    __slots__ = ("name", "path", "query", "route", "routes")
+
+    def __init__(self, routes: Routes, method: str, path: str, query: str, route: str) -> None:
         self.routes = routes
+        self.name = f"{method} {route}"
         self.path = path
         self.query = query
         self.route = route
@@ -53,7 +57,7 @@ class Routes:
         if isinstance(note, Target) and note.routes is self:
             return note
         path, query = _split(line.target.decode("utf-8", "replace"))
-        target = Target(self, path, query, self._route(path))
+        target = Target(self, line.method.decode("latin-1"), path, query, self._route(path))
         line.note = target
         return target
 

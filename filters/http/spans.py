@@ -9,9 +9,19 @@ from filters.http.attributes import Pairs
 from meshproxy.filter import Exchange
 from meshproxy.stats import Series, Stats
 from meshproxy.trace.context import SpanContext
-from meshproxy.trace.span import AttributeValue, Event, Kind, Link, Span, SpanShape, Status
+from meshproxy.trace.span import (
+    AttributeValue,
+    Event,
+    Kind,
+    Link,
+    SharedAttributes,
+    Span,
+    SpanShape,
+    Status,
+)
 
 REMEMBERED_SHAPES = 1000
+REMEMBERED_PEERS = 2000
 
 Key = tuple[object, ...]
 
@@ -25,6 +35,31 @@ class Shape:
         self.span = span
         self.series = series
         self.error = error
+
+
+class Peers:
+    """Attributes of the other end of a connection, made once for each; bounded."""
+
+    def __init__(self, old_names: bool) -> None:
+        self._old_names = old_names
+        self._known: dict[tuple[tuple[str, int], str | None], SharedAttributes] = {}
+
+    def of(self, peer: tuple[str, int] | None, client: str | None) -> SharedAttributes | None:
+        """network.peer.*, and client.address if ``client`` is given; None without a peer."""
+        if peer is None:
+            return None
+        key = (peer, client)
+        found = self._known.get(key)
+        if found is None:
+            pairs: Pairs = [("network.peer.address", peer[0]), ("network.peer.port", peer[1])]
+            if client is not None:
+                pairs.append(("client.address", client))
+            if self._old_names:
+                pairs = names.with_old_names(pairs, names.OLD_NAMES)
+            if len(self._known) >= REMEMBERED_PEERS:
+                self._known.clear()
+            found = self._known[key] = SharedAttributes(pairs)
+        return found
 
 
 class Shapes:
@@ -45,8 +80,14 @@ class Shapes:
         self._shapes[key] = shape
         return shape
 
-    def server(self, key: Key, exchange: Exchange, route: str) -> Shape:
-        """Make the shape of a SERVER span."""
+    def server(
+        self,
+        key: Key,
+        exchange: Exchange,
+        route: str,
+        verdict: Sequence[tuple[str, AttributeValue]],
+    ) -> Shape:
+        """Make the shape of a SERVER span; ``verdict`` says what was made of its context."""
         method, original = names.method_of(exchange.request.line.method)
         scheme = exchange.scope.scheme
         pairs: Pairs = [("url.scheme", scheme)]
@@ -55,9 +96,10 @@ class Shapes:
             pairs += [("server.address", host), ("server.port", port)]
         if route:
             pairs.append(("http.route", route))
-        agent = exchange.request.first(b"user-agent")
+        agent = exchange.request.agent
         if agent:
             pairs.append(("user_agent.original", agent.decode("utf-8", "replace")))
+        pairs += verdict
         self._common(pairs, exchange, method, original, 500, exchange.status)
         shape = self._shape("inbound", Kind.SERVER, method, route, exchange, pairs, 500)
         return self._remember(key, shape)
@@ -130,6 +172,7 @@ def finished(
     pairs: Pairs,
     links: Sequence[Link],
     parent_remote: bool,
+    shared: SharedAttributes | None,
 ) -> Span:
     """The span of an exchange that is over."""
     span = Span(
@@ -141,6 +184,7 @@ def finished(
         pairs,
         parent_remote=parent_remote,
         links=links,
+        shared=shared,
     )
     if shape.error:
         span.status = Status.ERROR

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import ClassVar, cast
 
 from filters.http.context import CORRELATION_IDS, Tracing
 from filters.http.inbound import Inbound, Received
@@ -19,10 +19,10 @@ from meshproxy.trace.propagator import Propagator
 class HttpTracing(Filter):
     """SERVER spans for what comes in, CLIENT spans for what goes out."""
 
-    name = "http"
-    marked = Propagator.fields | set(CORRELATION_IDS)
-    prefixes = Propagator.prefixes
-    fleeting = marked
+    name: ClassVar[str] = "http"
+    marked: ClassVar[frozenset[bytes]] = Propagator.fields | set(CORRELATION_IDS)
+    prefixes: ClassVar[tuple[bytes, ...]] = Propagator.prefixes
+    fleeting: ClassVar[frozenset[bytes]] = Propagator.fields | set(CORRELATION_IDS)
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)

@@ -42,6 +42,7 @@ def run(config: Config, why_unreadable: FileCheck | None) -> Iterator[Finding]:
     for i, outbound in enumerate(config.outbound):
         yield from _route(outbound, ("outbound", i), "fixed")
     yield from _clashes(listeners(config))
+    yield from _pairs(config)
     for i, rule in enumerate(config.sampling.rules):
         yield from _rule(rule, ("sampling", "rules", i))
     for i, exporter in enumerate(config.export):
@@ -101,6 +102,9 @@ def _route(item: Inbound | Outbound, path: Path, to_upstream: str) -> Iterator[F
             yield Finding(path, "needs an upstream or a mode", (upstream, mode))
         elif item.mode == to_upstream:
             yield Finding(upstream, f"is required in mode {to_upstream}", (upstream, mode))
+        for key in ("upstream_tls", "peer"):
+            if getattr(item, key, None) is not None:
+                yield Finding((*path, key), "needs an upstream", (upstream, (*path, key)))
     elif item.mode != to_upstream:
         yield Finding(upstream, f"does not go with mode {item.mode}", (upstream, mode))
     elif _leads_back(Address.parse(item.upstream), Address.parse_listen(item.listen)):
@@ -134,6 +138,19 @@ def _shares(one: Listener, other: Listener) -> bool:
         and one.address == other.address
         and one.redirect != other.redirect
     )
+
+
+def _pairs(config: Config) -> Iterator[Finding]:
+    """Two that share a socket must agree on what holds for all that it accepts."""
+    found = zip(_traffic(config), listeners(config), strict=False)
+    for ((path, one), listener), ((other_path, other), sharing) in combinations(found, 2):
+        if not listener.address.overlaps(sharing.address) or not _shares(listener, sharing):
+            continue
+        for key in ("protocol", "tls", "trust"):
+            if getattr(one, key, None) != getattr(other, key, None):
+                place = (*other_path, key)
+                message = f"must be as in {render(path)}, which has the same address"
+                yield Finding(place, message, (path, other_path))
 
 
 def _rule(rule: SamplingRule, path: Path) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ def format_span(span: Span) -> str:
         words.append(f"status={Status(span.status).name}")
     if span.status_message:
         words.append(f"message={_word(span.status_message)}")
-    words += _attributes(span.shape.attributes) + _attributes(span.attributes)
+    words += _attributes(span.all_attributes())
     for event in span.events:
         offset = (event.time_ns - span.start_ns) / 1e6
         inside = " ".join([f"+{offset:.3f}ms", *_attributes(event.attributes)])

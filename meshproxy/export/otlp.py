@@ -14,7 +14,15 @@ from struct import Struct
 
 from meshproxy import __version__
 from meshproxy.export.protobuf import delimited, utf8, varint
-from meshproxy.trace.span import Attributes, AttributeValue, Event, Link, Span, SpanShape
+from meshproxy.trace.span import (
+    Attributes,
+    AttributeValue,
+    Event,
+    Link,
+    SharedAttributes,
+    Span,
+    SpanShape,
+)
 
 HAS_IS_REMOTE = 0x100
 """SpanFlags: the flags tell whether the parent is remote."""
@@ -105,6 +113,9 @@ def encode_spans(spans: Sequence[Span]) -> bytes:
         if span.status or span.status_message:
             parts.append(_encode_status(span))
         parts.append(span.shape.encoded.get(ENCODING) or _encode_shape(span.shape))
+        shared = span.shared
+        if shared is not None:
+            parts.append(shared.encoded.get(ENCODING) or _encode_shared(shared))
         for key, value in span.attributes:
             try:
                 if type(value) is str:
@@ -176,6 +187,12 @@ def _encode_shape(shape: SpanShape) -> bytes:
     kind = _SPAN_KIND + varint(shape.kind)
     encoded = name + kind + _encode_attributes(_SPAN_ATTRIBUTE, shape.attributes)
     shape.encoded[ENCODING] = encoded
+    return encoded
+
+
+def _encode_shared(shared: SharedAttributes) -> bytes:
+    encoded = _encode_attributes(_SPAN_ATTRIBUTE, shared.attributes)
+    shared.encoded[ENCODING] = encoded
     return encoded
 
 

@@ -53,7 +53,7 @@ def _span(span: Span) -> dict[str, Any]:
         "kind": int(shape.kind),
         "startTimeUnixNano": str(span.start_ns),
         "endTimeUnixNano": str(span.end_ns),
-        "attributes": _attributes(shape.attributes) + _attributes(span.attributes),
+        "attributes": _attributes(span.all_attributes()),
     }
     if span.events:
         out["events"] = [_event(event) for event in span.events]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator
 
 from meshproxy.trace.context import SpanContext
 
 REMEMBERED_TRACES = 4096
-"""How many traces of finished requests are known as over; about 0.5 MB."""
+"""How many traces of finished requests are known as over, at least; about 1 MB."""
+
+ABANDONED_NS = 10_000_000_000
+"""How long a service is reckoned to go on with a request that nobody waits for, in nanoseconds."""
 
 REMEMBERED_ATTEMPTS = 64
 """Calls remembered per request for counting resends."""
@@ -19,10 +22,18 @@ class Cause:
 
     ``context`` is the span context that the service was given. ``route`` names what was asked of
     the service, for reports. ``baggage`` is as it goes on the wire. ``request_id`` identifies the
-    request to whoever echoes it.
+    request to whoever echoes it; ``correlation_ids``, set before `InFlight.add`, do so too.
     """
 
-    __slots__ = ("_attempts", "baggage", "context", "request_id", "route", "start_ns")
+    __slots__ = (
+        "_attempts",
+        "baggage",
+        "context",
+        "correlation_ids",
+        "request_id",
+        "route",
+        "start_ns",
+    )
 
     def __init__(
         self,
@@ -37,6 +48,7 @@ class Cause:
         self.start_ns = start_ns
         self.request_id = request_id
         self.baggage = baggage
+        self.correlation_ids: tuple[bytes, ...] = ()
         self._attempts: dict[tuple[bytes, ...], int] | None = None
 
     def failed(self, call: tuple[bytes, ...], attempt: int) -> None:
@@ -56,19 +68,59 @@ class Cause:
             self._attempts.pop(call, None)
 
 
+class Index:
+    """Causes by a key. Most keys have one cause, and that is kept cheap."""
+
+    __slots__ = ("_one", "_others")
+
+    def __init__(self) -> None:
+        self._one: dict[bytes, Cause] = {}
+        self._others: dict[bytes, dict[Cause, None]] = {}
+
+    def add(self, key: bytes, cause: Cause) -> None:
+        """Put a cause under a key."""
+        if self._one.setdefault(key, cause) is not cause:
+            self._others.setdefault(key, {})[cause] = None
+
+    def remove(self, key: bytes, cause: Cause) -> bool:
+        """Take it out; True when nothing is left under the key."""
+        others = self._others.get(key)
+        if others is None:
+            del self._one[key]
+            return True
+        if cause in others:
+            del others[cause]
+        else:
+            self._one[key] = next(iter(others))
+            del others[self._one[key]]
+        if not others:
+            del self._others[key]
+        return False
+
+    def get(self, key: bytes) -> tuple[Cause, ...]:
+        """All causes under a key."""
+        one = self._one.get(key)
+        if one is None:
+            return ()
+        others = self._others.get(key)
+        return (one, *others) if others else (one,)
+
+
 class InFlight:
     """All causes in flight, by trace and by request id. At most ``limit`` are kept.
 
-    Past the limit a request is not registered (`add` says so) and `complete` is false: then
-    nothing may be concluded from being the only candidate.
+    Past the limit a request is not registered (`add` says so). Unless `complete`, nothing may be
+    concluded from being the only candidate.
     """
 
     def __init__(self, limit: int = 20_000) -> None:
         self._limit = limit
         self._all: dict[Cause, None] = {}
-        self._by_trace: dict[bytes, dict[Cause, None]] = {}
-        self._by_request_id: dict[bytes, dict[Cause, None]] = {}
-        self._over: OrderedDict[bytes, None] = OrderedDict()
+        self._by_trace = Index()
+        self._by_request_id = Index()
+        self._over: dict[bytes, bytes] = {}
+        self._long_over: dict[bytes, bytes] = {}
+        self._abandoned: deque[tuple[int, Cause]] = deque()
         self.unregistered = 0
 
     def __len__(self) -> int:
@@ -78,27 +130,28 @@ class InFlight:
         return iter(tuple(self._all))
 
     @property
+    def idle(self) -> bool:
+        """Whether no request is in flight, known here or not."""
+        return not self._all and not self.unregistered
+
+    @property
     def complete(self) -> bool:
-        """Whether every request in flight is known here."""
-        return not self.unregistered
+        """Whether no request is worked on but those in flight that are known here."""
+        return not self.unregistered and not self._abandoned
 
     def add(self, cause: Cause) -> bool:
         """Register a cause; False past the limit (`remove` must be called all the same)."""
+        if self._abandoned:
+            self._expire(cause.start_ns)
         if len(self._all) >= self._limit:
             self.unregistered += 1
             return False
         self._all[cause] = None
-        same = self._by_trace.get(cause.context.trace_id)
-        if same is None:
-            self._by_trace[cause.context.trace_id] = {cause: None}
-        else:
-            same[cause] = None
+        self._by_trace.add(cause.context.trace_id, cause)
         if cause.request_id:
-            echo = self._by_request_id.get(cause.request_id)
-            if echo is None:
-                self._by_request_id[cause.request_id] = {cause: None}
-            else:
-                echo[cause] = None
+            self._by_request_id.add(cause.request_id, cause)
+        for value in cause.correlation_ids:
+            self._by_request_id.add(value, cause)
         return True
 
     def remove(self, cause: Cause) -> None:
@@ -107,35 +160,69 @@ class InFlight:
             self.unregistered -= 1
             return
         del self._all[cause]
+        self._forget(cause)
+
+    def _forget(self, cause: Cause) -> None:
         trace_id = cause.context.trace_id
-        same = self._by_trace[trace_id]
-        del same[cause]
-        if not same:
-            del self._by_trace[trace_id]
-            self._over[trace_id] = None
-            if len(self._over) > REMEMBERED_TRACES:
-                self._over.popitem(last=False)
+        if self._by_trace.remove(trace_id, cause):
+            self._over[trace_id] = cause.context.span_id
+            if len(self._over) >= REMEMBERED_TRACES:
+                self._long_over, self._over = self._over, {}
         if cause.request_id:
-            echo = self._by_request_id[cause.request_id]
-            del echo[cause]
-            if not echo:
-                del self._by_request_id[cause.request_id]
+            self._by_request_id.remove(cause.request_id, cause)
+        for value in cause.correlation_ids:
+            self._by_request_id.remove(value, cause)
+
+    def abandon(self, cause: Cause, now_ns: int) -> None:
+        """The request is over for its client, but the service may still be working on it.
+
+        For `ABANDONED_NS` from now (Unix nanoseconds) it is found by its trace and its ids, is no
+        candidate otherwise, and nobody is the only one.
+        """
+        if cause not in self._all:
+            self.unregistered -= 1
+            return
+        del self._all[cause]
+        self._abandoned.append((now_ns + ABANDONED_NS, cause))
+        if len(self._abandoned) > self._limit:
+            self._expire(self._abandoned[0][0])
+
+    def _expire(self, now_ns: int) -> None:
+        while self._abandoned and self._abandoned[0][0] <= now_ns:
+            self._forget(self._abandoned.popleft()[1])
 
     def of_trace(self, trace_id: bytes) -> tuple[Cause, ...]:
         """The causes in flight that belong to a trace."""
-        return tuple(self._by_trace.get(trace_id, ()))
+        return self._by_trace.get(trace_id)
 
     def of_request_id(self, request_id: bytes) -> tuple[Cause, ...]:
         """The causes in flight that came in with this request id."""
-        return tuple(self._by_request_id.get(request_id, ()))
+        return self._by_request_id.get(request_id)
 
     def is_over(self, trace_id: bytes) -> bool:
         """Whether a request of this trace was in flight lately, and none is now."""
-        return trace_id in self._over and trace_id not in self._by_trace
+        return self._given(trace_id) is not None and not self._by_trace.get(trace_id)
+
+    def _given(self, trace_id: bytes) -> bytes | None:
+        """The span id that the last request of a trace was given, if it is over."""
+        return self._over.get(trace_id) or self._long_over.get(trace_id)
+
+    def is_outlived(self, context: SpanContext) -> bool:
+        """Whether a context was made within a request that is over: its work still goes on.
+
+        The very context that the request was given does not tell: whoever copies headers may hold
+        on to old ones.
+        """
+        given = self._given(context.trace_id)
+        return (
+            given is not None
+            and given != context.span_id
+            and not self._by_trace.get(context.trace_id)
+        )
 
     def only(self) -> Cause | None:
         """The one cause in flight, if there is exactly one and none is unknown."""
-        if len(self._all) == 1 and not self.unregistered:
+        if len(self._all) == 1 and self.complete:
             return next(iter(self._all))
         return None
 

@@ -20,26 +20,25 @@ MAX_CANDIDATES = 8
 class Call:
     """What is known of a call when it leaves the service.
 
-    ``context`` is the valid context that the call carries, if any. ``malformed``, ``duplicated``
-    and ``foreign`` (a format that is not read here) tell what else was found in its place.
+    ``context`` is the valid context that the call carries, if any; ``gap`` tells what is wrong with
+    what was found in its place. ``w3c``: it came as a traceparent, beside which tracestate belongs;
+    other formats have no place for that.
     """
 
-    __slots__ = ("baggage", "context", "duplicated", "foreign", "malformed", "request_ids")
+    __slots__ = ("baggage", "context", "gap", "request_ids", "w3c")
 
     def __init__(
         self,
         context: SpanContext | None = None,
         *,
-        malformed: bool = False,
-        duplicated: bool = False,
-        foreign: bool = False,
+        gap: Gap | None = None,
+        w3c: bool = True,
         request_ids: Sequence[bytes] = (),
         baggage: bytes = b"",
     ) -> None:
         self.context = context
-        self.malformed = malformed
-        self.duplicated = duplicated
-        self.foreign = foreign
+        self.gap = gap
+        self.w3c = w3c
         self.request_ids = request_ids
         self.baggage = baggage
 
@@ -128,7 +127,7 @@ class Linker:
         if cause is not None:
             if cause.context.flags & SAMPLED and not context.flags & SAMPLED:
                 gap = Gap.UNSAMPLED
-            elif cause.context.tracestate and not context.tracestate:
+            elif call.w3c and cause.context.tracestate and not context.tracestate:
                 gap = Gap.TRACESTATE_LOST
             elif cause.baggage and not call.baggage:
                 gap = Gap.BAGGAGE_LOST
@@ -136,27 +135,22 @@ class Linker:
 
     def _with_other_context(self, call: Call, context: SpanContext) -> Decision:
         """The call carries a valid context, but no request of its trace is in flight."""
-        over = self._inflight.is_over(context.trace_id)
-        if not len(self._inflight):
+        inflight = self._inflight
+        if inflight.idle or inflight.is_outlived(context):
             # Work that outlived its request, or has none: its own context is the best there is.
-            return Decision("ok", context, None, "traceparent", 1.0, Gap.STALE if over else None)
+            return Decision("ok", context, None, "traceparent", 1.0)
+        over = inflight.is_over(context.trace_id)
         decision = self._climb(call, Gap.STALE if over else Gap.RESTARTED)
         if decision.cause is None and not over:
             decision.parent = context  # a trace of its own that nothing here contradicts
         return decision
 
     def _without_context(self, call: Call) -> Decision:
-        if call.duplicated:
-            gap = Gap.DUPLICATED
-        elif call.malformed:
-            gap = Gap.MALFORMED
-        elif call.foreign:
-            gap = Gap.FORMAT
-        elif len(self._inflight):
-            gap = Gap.DROPPED
-        else:
+        if call.gap is not None:
+            return self._climb(call, call.gap)
+        if self._inflight.idle:
             return Decision("root")
-        return self._climb(call, gap)
+        return self._climb(call, Gap.DROPPED)
 
     def _climb(self, call: Call, gap: Gap) -> Decision:
         for evidence, confidence, rung in self._ladder:

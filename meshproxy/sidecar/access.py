@@ -29,7 +29,8 @@ def _write(exchange: Exchange) -> None:
     if exchange.peer:
         facts["peer"] = exchange.peer
     if exchange.trace is not None:
-        facts["trace_id"], facts["span_id"] = exchange.trace
+        facts["trace_id"] = exchange.trace.trace_id.hex()
+        facts["span_id"] = exchange.trace.span_id.hex()
     if exchange.failure is not None:
         facts["error"] = exchange.failure.kind
         facts["detail"] = exchange.failure.message

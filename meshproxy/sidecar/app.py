@@ -19,10 +19,10 @@ from meshproxy.linking.inflight import InFlight
 from meshproxy.linking.linker import Linker
 from meshproxy.sidecar.access import access_log
 from meshproxy.sidecar.admin import Admin, Site
+from meshproxy.sidecar.files import within_files
 from meshproxy.sidecar.filters import FilterError, load_filters
 from meshproxy.sidecar.listeners import ListenError, Listeners
 from meshproxy.sidecar.metrics import Metrics
-from meshproxy.sidecar.tls import Certificates
 from meshproxy.stats import Stats
 from meshproxy.trace.span import Attributes
 from meshproxy.transport.destinations import Destinations
@@ -56,9 +56,8 @@ class Sidecar:
         self._ticker = Ticker(loop, interval_for(config.limits))
         self._runtime = Runtime(loop, self._ticker, self.stats)
         self._destinations = Destinations(self._runtime, config.limits)
-        self._certificates = Certificates()
-        self._ticker.each_tick(self._certificates.check)
-        self._listeners = Listeners(self._runtime, self._destinations, self._certificates)
+        self._listeners = Listeners(self._runtime, self._destinations)
+        self._ticker.each_tick(self._listeners.check_certificates)
         self.telemetry = Telemetry(config.export, _resource(config))
         self.metrics = Metrics(self.stats, self.inflight, self.gaps, self.telemetry)
         admin = Admin(self)
@@ -111,7 +110,8 @@ class Sidecar:
             self.stats,
         )
         filters = load_filters(environment)
-        return Pipeline(filters, config.limits, self.stats, access_log(config.log.access))
+        limits = within_files(config.limits)
+        return Pipeline(filters, limits, self.stats, access_log(config.log.access))
 
     async def reload(self) -> None:
         """Read the file again. A bad one changes nothing, and that is said."""

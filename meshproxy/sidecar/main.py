@@ -15,6 +15,7 @@ from meshproxy.config.loader import load_file
 from meshproxy.config.model import Config
 from meshproxy.config.problems import ConfigError
 from meshproxy.sidecar.app import Sidecar, StartError
+from meshproxy.sidecar.files import raise_limit
 
 
 def run(path: str) -> int:
@@ -26,6 +27,7 @@ def run(path: str) -> int:
             print(f"{path}: {problem}", file=sys.stderr)
         return 1
     logs.configure(config.log.level)
+    raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(path, config))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Callable
 
 from meshproxy import logs
 from meshproxy.config.model import ClientTls, ServerTls
@@ -11,14 +12,39 @@ from meshproxy.config.model import ClientTls, ServerTls
 log = logs.get(__name__)
 
 
-class Certificates:
-    """Certificate chains that are in use; `check` reads those again whose files have changed.
+Stamp = tuple[float, ...]
 
-    A file that cannot be read leaves the old certificate in use, and says so.
+
+class Loaded:
+    """Files that a context has been given, by ``load``, and what they looked like then."""
+
+    def __init__(
+        self,
+        files: tuple[str, ...],
+        context: ssl.SSLContext,
+        load: Callable[[ssl.SSLContext], None],
+    ) -> None:
+        self.files = files
+        self.stamp = _stamp(*files)
+        self._context = context
+        self._load = load
+        load(context)
+
+    def renew(self) -> None:
+        """Read the files again; raises OSError, and then the context is as it was."""
+        self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        self._load(self._context)
+
+
+class Certificates:
+    """Certificates and authorities of one configuration; `check` reads files that have changed.
+
+    A file that cannot be read leaves the old certificate in use, and says so. Authorities that are
+    no longer in their file are trusted until the configuration is reloaded.
     """
 
     def __init__(self) -> None:
-        self._chains: dict[ssl.SSLContext, tuple[str, str, tuple[float, ...]]] = {}
+        self._loaded: list[Loaded] = []
         self._servers: dict[ServerTls, ssl.SSLContext] = {}
         self._clients: dict[ClientTls, ssl.SSLContext] = {}
         self._next_look = 0.0
@@ -31,7 +57,7 @@ class Certificates:
             context.set_alpn_protocols(["http/1.1"])
             self._load(context, settings.cert, settings.key)
             if settings.client_ca is not None:
-                context.load_verify_locations(settings.client_ca)
+                self._trust(context, settings.client_ca)
                 context.verify_mode = ssl.CERT_REQUIRED
             self._servers[settings] = context
         return context
@@ -40,7 +66,11 @@ class Certificates:
         """A context that originates TLS; raises OSError for bad files."""
         context = self._clients.get(settings)
         if context is None:
-            context = ssl.create_default_context(cafile=settings.ca)
+            if settings.ca is None:
+                context = ssl.create_default_context()
+            else:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                self._trust(context, settings.ca)
             context.set_alpn_protocols(["http/1.1"])
             if not settings.verify:
                 context.check_hostname = False
@@ -51,33 +81,39 @@ class Certificates:
         return context
 
     def _load(self, context: ssl.SSLContext, cert: str, key: str) -> None:
-        stamp = _stamp(cert, key)
-        context.load_cert_chain(cert, key)
-        self._chains[context] = (cert, key, stamp)
+        def load(into: ssl.SSLContext) -> None:
+            into.load_cert_chain(cert, key)
+
+        self._loaded.append(Loaded((cert, key), context, load))
+
+    def _trust(self, context: ssl.SSLContext, authorities: str) -> None:
+        def load(into: ssl.SSLContext) -> None:
+            into.load_verify_locations(authorities)
+
+        self._loaded.append(Loaded((authorities,), context, load))
 
     def check(self, now: float) -> None:
         """Look at the files, at most once a second."""
         if now < self._next_look:
             return
         self._next_look = now + 1.0
-        for context, (cert, key, before) in tuple(self._chains.items()):
-            stamp = _stamp(cert, key)
-            if stamp == before:
+        for each in self._loaded:
+            stamp = _stamp(*each.files)
+            if stamp == each.stamp:
                 continue
-            self._chains[context] = (cert, key, stamp)
+            each.stamp = stamp
+            file = each.files[0]
             try:
-                # A broken pair must not spoil the context that is in use.
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
-                context.load_cert_chain(cert, key)
+                each.renew()
             except OSError as error:
                 log.error(
-                    "certificate not reloaded; the old one stays", cert=cert, error=str(error)
+                    "certificate not reloaded; the old one stays", file=file, error=str(error)
                 )
             else:
-                log.info("certificate reloaded", cert=cert)
+                log.info("certificate reloaded", file=file)
 
 
-def _stamp(*paths: str) -> tuple[float, ...]:
+def _stamp(*paths: str) -> Stamp:
     """What changes when a file does; links are followed, as Kubernetes swaps them."""
     stamps: list[float] = []
     for path in paths:

@@ -16,7 +16,7 @@ def span_view(span: Span) -> dict[str, object]:
         "start_ns": span.start_ns,
         "duration_ms": round((span.end_ns - span.start_ns) / 1e6, 3),
         "status": Status(span.status).name,
-        "attributes": dict([*span.shape.attributes, *span.attributes]),
+        "attributes": dict(span.all_attributes()),
     }
     if span.status_message:
         view["status_message"] = span.status_message

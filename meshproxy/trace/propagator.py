@@ -7,6 +7,7 @@ so that a message never carries two opinions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from meshproxy.trace import baggage, traceparent, tracestate
 from meshproxy.trace.context import SAMPLED, SpanContext
@@ -81,10 +82,12 @@ class Propagator:
     Raises ValueError for a format that does not exist.
     """
 
-    fields: frozenset[bytes] = frozenset(_W3C_FIELDS).union(*(f.fields for f in FORMATS.values()))
+    fields: ClassVar[frozenset[bytes]] = frozenset(_W3C_FIELDS).union(
+        *(f.fields for f in FORMATS.values())
+    )
     """Lower-case names of the header fields of all formats, read or not."""
 
-    prefixes: tuple[bytes, ...] = tuple(p for f in FORMATS.values() for p in f.prefixes)
+    prefixes: ClassVar[tuple[bytes, ...]] = tuple(p for f in FORMATS.values() for p in f.prefixes)
     """Lower-case prefixes of further header fields of all formats."""
 
     def __init__(self, extract: Sequence[str], inject: Sequence[str] = (TRACECONTEXT,)) -> None:

@@ -142,7 +142,7 @@ class Sampler:
     concerns only traces that start here. Raises ValueError for a ratio outside 0..1.
     """
 
-    __slots__ = ("_bucket", "_fresh", "_parent_based", "_rules", "_threshold")
+    __slots__ = ("_bucket", "_by_ratio_alone", "_fresh", "_parent_based", "_rules", "_threshold")
 
     def __init__(
         self,
@@ -156,6 +156,7 @@ class Sampler:
         self._rules = tuple(sorted(rules, key=lambda rule: -rule.priority))
         self._parent_based = parent_based
         self._bucket = None if rate_limit is None else TokenBucket(rate_limit)
+        self._by_ratio_alone = not self._rules and self._bucket is None
         self._fresh = _kept("", self._threshold) if self._threshold < NEVER else _NOT_SAMPLED
 
     @property
@@ -174,6 +175,9 @@ class Sampler:
 
         ``parent`` is what came in, None when nothing did or it is not trusted.
         """
+        if parent is None and self._by_ratio_alone:
+            kept = int.from_bytes(trace_id[9:], "big") >= self._threshold
+            return self._fresh if kept else _NOT_SAMPLED
         rule = self._rule_for(request) if self._rules and request is not None else None
         tracestate = ""
         if parent is not None:

@@ -50,6 +50,16 @@ class SpanShape:
         self.encoded: dict[str, bytes] = {}
 
 
+class SharedAttributes:
+    """Attributes that many spans share beside their shape, such as those of one connection."""
+
+    __slots__ = ("attributes", "encoded")
+
+    def __init__(self, attributes: Attributes) -> None:
+        self.attributes = tuple(attributes)
+        self.encoded: dict[str, bytes] = {}
+
+
 class Link:
     """A span link: another span that is related but not the parent."""
 
@@ -75,8 +85,8 @@ class Span:
     """One finished span.
 
     ``parent_id`` is 8 bytes, or empty for a root. ``parent_remote`` tells whether the parent lives
-    in another process. Times are Unix nanoseconds. ``attributes`` come after those of ``shape``;
-    no key stands in both.
+    in another process. Times are Unix nanoseconds. ``attributes`` come after those of ``shape``
+    and ``shared``; no key stands in two of them.
     """
 
     __slots__ = (
@@ -88,6 +98,7 @@ class Span:
         "parent_id",
         "parent_remote",
         "shape",
+        "shared",
         "span_id",
         "start_ns",
         "status",
@@ -110,6 +121,7 @@ class Span:
         status_message: str = "",
         links: Sequence[Link] = (),
         events: Sequence[Event] = (),
+        shared: SharedAttributes | None = None,
     ) -> None:
         self.shape = shape
         self.trace_id = context.trace_id
@@ -125,3 +137,9 @@ class Span:
         self.status_message = status_message
         self.links = links
         self.events = events
+        self.shared = shared
+
+    def all_attributes(self) -> Attributes:
+        """Those of the shape, the shared ones, and the span's own."""
+        shared = self.shared.attributes if self.shared is not None else ()
+        return (*self.shape.attributes, *shared, *self.attributes)

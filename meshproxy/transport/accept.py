@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from meshproxy.transport.client import ClientConnection
 from meshproxy.transport.connect import ConnectError
-from meshproxy.transport.passage import Holding, Passing
+from meshproxy.transport.passage import Holding, Passing, Reached
+from meshproxy.transport.runtime import plain_host
 from meshproxy.transport.server import ServerConnection
 from meshproxy.wire.detect import Protocol, detect
 from meshproxy.wire.tls import server_name
@@ -30,6 +31,7 @@ class Accepting(Holding):
         self._listener = listener
         self._runtime = listener.runtime
         self._decided = False
+        self._is_http = False
         self._eager: Holding | None = None
         self._opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -45,7 +47,7 @@ class Accepting(Holding):
             return
         upstream = listener.upstream_of(self.transport)
         route = listener.route
-        if upstream is None and route.mode != "forward-proxy":
+        if self.transport.is_closing():
             self._decided = True  # a loop, or not redirected: refused already
             return
         self._upstream = upstream
@@ -80,8 +82,9 @@ class Accepting(Holding):
 
     def _to_http(self) -> None:
         self._settle()
+        self._is_http = True
         connection = ServerConnection(self._listener, self.transport, self._address, self._upstream)
-        self.transport.set_protocol(connection)
+        self.transport.set_protocol(cast(asyncio.BaseProtocol, connection))
         early, self._eager = self._eager, None
         if early is not None:
             _to_pool(self._listener, cast("Upstream", self._upstream), early)
@@ -114,15 +117,15 @@ class Accepting(Holding):
         upstream = cast("Upstream", self._upstream)
         timeout = self._listener.pipeline.limits.connect_timeout
         try:
-            early = await upstream.open(lambda: Holding(self._upstream_spoke), timeout)
+            early = await upstream.open(
+                lambda: Reached(self._runtime, self._upstream_spoke), timeout
+            )
         except ConnectError:
             if not self._decided:
                 # Nobody can tell yet whether an HTTP client waits for its 502 here.
                 self._opening = None
             return
-        if self.transport.is_closing() and not self._decided:
-            early.transport.abort()
-        elif isinstance(self.transport.get_protocol(), ServerConnection):
+        if self._is_http:
             _to_pool(self._listener, upstream, early)
         else:
             self._eager = early
@@ -138,7 +141,7 @@ class Accepting(Holding):
         waited = now - self._since
         if self.received and waited > limits.header_timeout:
             self._to_http()
-        elif waited > limits.connection_idle or (self._runtime.draining and not self.received):
+        elif waited > self._runtime.longest_idle(limits.connection_idle):
             self.transport.close()
 
     def abort(self) -> None:
@@ -160,6 +163,8 @@ class Accepting(Holding):
         super().connection_lost(exc)
         if not self._decided:
             self._settle()
+            if self._opening is not None:
+                self._opening.cancel()
             if self._eager is not None:
                 self._eager.transport.abort()
             self._listener.left()
@@ -167,12 +172,13 @@ class Accepting(Holding):
 
 def _to_pool(listener: Listener, upstream: Upstream, early: Holding) -> None:
     """A connection that was opened in case the server speaks first serves HTTP now."""
-    if early.ended or early.received:
+    if early.ended or early.lost or early.received:
         early.transport.abort()
         return
     connection = ClientConnection(upstream)
-    early.transport.set_protocol(connection)
+    early.transport.set_protocol(cast(asyncio.BaseProtocol, connection))
     connection.connection_made(early.transport)
+    connection.fresh = False  # it has waited, so it may be gone when a request comes
     upstream.give(connection, listener.pipeline.limits.pool_size)
 
 
@@ -180,5 +186,4 @@ def _client_address(transport: asyncio.Transport) -> tuple[str, int]:
     peer = transport.get_extra_info("peername")
     if not peer:
         return "", 0
-    host = str(peer[0]).partition("%")[0]
-    return host.removeprefix("::ffff:"), int(peer[1])
+    return plain_host(peer)

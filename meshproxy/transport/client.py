@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from meshproxy.filter import Exchange, Failure
+from meshproxy.filter import Exchange
+from meshproxy.transport.runtime import plain_host
 from meshproxy.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
 from meshproxy.wire.errors import ProtocolError
 from meshproxy.wire.http1 import END_OF_HEAD, Response, find_end, read_response
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from meshproxy.transport.upstream import Upstream
 
 
-class ClientConnection(asyncio.Protocol):
-    """Serves one exchange at a time, for the server connection that `begin` names."""
+class ClientConnection:
+    """An `asyncio.Protocol` by its methods; not derived from it, so that it can be compiled.
+
+    Serves one exchange at a time, for the server connection that `begin` names."""
 
     __slots__ = ("_body", "_partial", "_searched", "exchange", "fresh", "idle_since", "local",
                  "remote", "server", "transport", "upstream")  # fmt: skip
@@ -36,8 +39,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Adopt the socket."""
         self.transport = cast(asyncio.Transport, transport)
-        self.local = transport.get_extra_info("sockname")[:2]
-        self.remote = transport.get_extra_info("peername")[:2]
+        self.local = plain_host(transport.get_extra_info("sockname"))
+        remote = transport.get_extra_info("peername")  # None when it is gone again already
+        self.remote = remote[:2] if remote else self.upstream.destination
         self.upstream.runtime.stats.upstream_connections["opened"] += 1
 
     def begin(self, server: ServerConnection, exchange: Exchange, payload: bytes) -> None:
@@ -60,27 +64,31 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._read_body(self._body, data)
         except ProtocolError as error:
-            server.fail(502, Failure("bad_response", str(error)))
+            server.upstream_failed(502, "bad_response", str(error))
 
     def _read_head(self, data: bytes) -> None:
         server = cast("ServerConnection", self.server)
         exchange = cast(Exchange, self.exchange)
         pipeline = server.pipeline
         limit = pipeline.limits.header_bytes
-        end = data.find(END_OF_HEAD) if self._partial is None else -1
-        if not 0 <= end <= limit:
-            whole = self._gather(data, limit)
-            if whole is None:
+        while True:
+            end = data.find(END_OF_HEAD) if self._partial is None else -1
+            if not 0 <= end <= limit:
+                whole = self._gather(data, limit)
+                if whole is None:
+                    return
+                data = whole
+                end = data.find(END_OF_HEAD)
+            response = read_response(
+                data[:end], pipeline.table, pipeline.limits.headers, exchange.request.line.method
+            )
+            code = response.line.code
+            if code >= 200:
+                break
+            data = data[end + 4 :]
+            self._interim(server, exchange, response, data)
+            if not data or code == 101:
                 return
-            data = whole
-            end = data.find(END_OF_HEAD)
-        response = read_response(
-            data[:end], pipeline.table, pipeline.limits.headers, exchange.request.line.method
-        )
-        code = response.line.code
-        if code < 200:
-            self._interim(server, exchange, response, data, end + 4)
-            return
         exchange.response = response
         exchange.status = code
         if pipeline.sees_responses:
@@ -110,22 +118,15 @@ class ClientConnection(asyncio.Protocol):
         return bytes(partial)
 
     def _interim(
-        self,
-        server: ServerConnection,
-        exchange: Exchange,
-        response: Response,
-        data: bytes,
-        position: int,
+        self, server: ServerConnection, exchange: Exchange, response: Response, rest: bytes
     ) -> None:
         """A 1xx response (RFC 9110 section 15.2): passed on, except to HTTP/1.0."""
         if response.line.code == 101:
-            self._upgrade(server, exchange, response, data[position:])
+            self._upgrade(server, exchange, response, rest)
             return
         server.continued = server.continued or response.line.code == 100
         if exchange.request.line.minor:
             server.transport.write(response.encode())
-        if position < len(data):
-            self._read_head(data[position:])
 
     def _send_response(
         self, server: ServerConnection, response: Response, data: bytes, position: int
@@ -175,6 +176,8 @@ class ClientConnection(asyncio.Protocol):
         if surplus or response.close or server.body is not None:
             self.close()
         else:
+            if server.slow:
+                self.transport.resume_reading()
             self.upstream.give(self, server.pipeline.limits.pool_size)
         server.finish()
 

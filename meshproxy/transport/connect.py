@@ -9,12 +9,12 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from meshproxy.filter import Failure
-from meshproxy.transport.runtime import Host, Runtime
+from meshproxy.transport.runtime import Host, Runtime, plain_host
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+P = TypeVar("P")
 
 
 class ConnectError(Exception):
@@ -47,8 +47,15 @@ async def open_connection(
         raise ConnectError(
             "name_resolution", f"{destination[0]} does not resolve: {error.strerror}."
         ) from None
+    except UnicodeError:
+        raise ConnectError(
+            "name_resolution", f"{destination[0]} does not resolve: it cannot be a name."
+        ) from None
     except ConnectionRefusedError:
         raise ConnectError("connect_refused", f"{where} refused the connection.") from None
+    except ssl.SSLCertVerificationError as error:
+        why = error.verify_message.rstrip(".")
+        raise ConnectError("tls", f"{where} has a certificate that fails: {why}.") from None
     except ssl.SSLError as error:
         raise ConnectError("tls", f"TLS with {where} failed: {error.reason or error}.") from None
     except OSError as error:
@@ -63,11 +70,17 @@ async def _attach(
     tls: ssl.SSLContext | None,
     server_name: str,
 ) -> tuple[asyncio.Transport, P]:
+    own = plain_host(sock.getsockname())
     try:
-        return await runtime.loop.create_connection(
-            factory, sock=sock, ssl=tls, server_hostname=server_name if tls else None
+        transport, protocol = await runtime.loop.create_connection(
+            cast(Callable[[], asyncio.BaseProtocol], factory),
+            sock=sock,
+            ssl=tls,
+            server_hostname=server_name if tls else None,
         )
+        return transport, cast(P, protocol)
     except BaseException:
+        runtime.own_sockets.discard(own)
         sock.close()
         raise
 
@@ -106,7 +119,7 @@ async def _connect(runtime: Runtime, family: int, address: tuple[str, int]) -> s
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = sock.connect_ex(address)
-        own = sock.getsockname()[:2]
+        own = plain_host(sock.getsockname())
         runtime.own_sockets.add(own)
         if code == errno.EINPROGRESS:
             await _writable(runtime.loop, sock)

@@ -17,7 +17,7 @@ from meshproxy.transport.destinations import Destinations
 from meshproxy.transport.original_destination import original_destination
 from meshproxy.transport.pipeline import Pipeline
 from meshproxy.transport.replies import reply
-from meshproxy.transport.runtime import Host, Runtime
+from meshproxy.transport.runtime import Host, Runtime, plain_host
 from meshproxy.transport.sockets import BACKLOG, listening_sockets
 from meshproxy.transport.upstream import Upstream
 from meshproxy.wire.errors import ProtocolError
@@ -34,11 +34,22 @@ ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)")
 class Route:
     """Where the connections of a listener go, and what they are taken for.
 
-    ``mode`` is ``fixed`` (all to ``upstream``), ``redirect`` (to the original destination) or
-    ``forward-proxy`` (to what each request names). ``tls`` terminates TLS.
+    ``mode`` says what becomes of connections that were made to the listener itself: ``fixed`` (all
+    to ``upstream``), ``forward-proxy`` (to what each request names) or ``redirect`` (refused).
+    ``redirected``: connections that the kernel redirected go to their original destination.
+    ``tls`` terminates TLS.
     """
 
-    __slots__ = ("mode", "opaque_ports", "own_names", "protocol", "scope", "tls", "upstream")
+    __slots__ = (
+        "mode",
+        "opaque_ports",
+        "own_names",
+        "protocol",
+        "redirected",
+        "scope",
+        "tls",
+        "upstream",
+    )
 
     def __init__(
         self,
@@ -48,9 +59,11 @@ class Route:
         upstream: Upstream | None,
         tls: ssl.SSLContext | None,
         opaque_ports: frozenset[int],
+        redirected: bool,
     ) -> None:
         self.scope = scope
         self.mode = mode
+        self.redirected = redirected
         self.protocol = protocol
         self.upstream = upstream
         self.tls = tls
@@ -92,12 +105,23 @@ class Listener:
         if self.route.upstream is not None:
             self._destinations.hold(self.route.upstream)
         await self._serve()
-        log.info("listening", listener=self.name, mode=self.route.mode, inbound=self.scope.inbound)
+        log.info(
+            "listening",
+            listener=self.name,
+            mode=self.route.mode,
+            redirected=self.route.redirected,
+            inbound=self.scope.inbound,
+        )
 
     async def _serve(self) -> None:
+        tls = self.route.tls
         for sock in self._sockets:
             server = await self.runtime.loop.create_server(
-                lambda: Accepting(self), sock=sock.dup(), ssl=self.route.tls, backlog=BACKLOG
+                lambda: Accepting(self),
+                sock=sock.dup(),
+                ssl=tls,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=self.pipeline.limits.header_timeout if tls else None,
             )
             self._servers.append(server)
 
@@ -175,35 +199,35 @@ class Listener:
     # Where it goes
 
     def upstream_of(self, transport: asyncio.Transport) -> Upstream | None:
-        """Where a whole connection goes; None if requests decide, or if it was refused."""
-        if self.route.mode != "redirect":
-            return self.route.upstream
-        destination = self._redirected_from(transport)
-        if destination is None:
-            transport.abort()
-            self.left()
-            return None
-        return self._destinations.of(destination)
+        """Where a whole connection goes; None if requests decide.
 
-    def _redirected_from(self, transport: asyncio.Transport) -> Host | None:
-        """The original destination, unless this connection would lead back to us."""
+        None also for one that leads back to us, or that a redirect listener alone cannot place:
+        such a connection is cut, and counted out.
+        """
+        route = self.route
+        if not route.redirected:
+            return route.upstream
         peer = transport.get_extra_info("peername")
-        if peer and peer[:2] in self.runtime.own_sockets:
-            self._refuse_loop("loop", "A connection of our own came back to us.")
+        if peer and plain_host(peer) in self.runtime.own_sockets:
+            self._refuse(transport, "loop", "A connection of our own came back to us.")
             return None
         try:
             destination = original_destination(transport.get_extra_info("socket"))
         except OSError as error:
-            self._refuse_loop("original_destination", str(error))
+            self._refuse(transport, "original_destination", str(error))
             return None
-        if destination is None or self.runtime.is_own_listener(destination):
-            self._refuse_loop("not_redirected", "Connected directly to a redirect listener.")
-            return None
-        return destination
+        if destination is not None and not self.runtime.is_own_listener(destination):
+            return self._destinations.of(destination)
+        if route.mode == "redirect":
+            message = "Connected directly to a redirect listener."
+            self._refuse(transport, "not_redirected", message)
+        return route.upstream
 
-    def _refuse_loop(self, reason: str, message: str) -> None:
+    def _refuse(self, transport: asyncio.Transport, reason: str, message: str) -> None:
         self.runtime.stats.refused[(self.name, 0, reason)] += 1
         self._log("connection refused", reason=reason, detail=message)
+        transport.abort()
+        self.left()
 
     def resolve(self, request: Request) -> tuple[Upstream, bytes | None]:
         """Where a request to a forward proxy goes, and its request line there.

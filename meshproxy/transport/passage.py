@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, cast
 from meshproxy.filter import Failure, Passage
 from meshproxy.transport.connect import ConnectError
 from meshproxy.transport.pipeline import now_ns
+from meshproxy.transport.runtime import plain_host
+from meshproxy.transport.sockets import reset
 from meshproxy.transport.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshproxy.transport.listener import Listener
+    from meshproxy.transport.runtime import Host, Runtime
+    from meshproxy.transport.tunnel import TunnelEnd
     from meshproxy.transport.upstream import Upstream
 
 
@@ -27,12 +31,17 @@ class Holding(asyncio.Protocol):
 
     def __init__(self, spoke: Callable[[], None] | None = None) -> None:
         self.received = b""
+        self.remote: Host | None = None
         self.ended = False
+        self.lost = False
+        self._error: BaseException | None = None
         self._spoke = spoke
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Adopt the socket."""
         self.transport = cast(asyncio.Transport, transport)
+        remote = transport.get_extra_info("peername")  # None when it is gone again already
+        self.remote = remote[:2] if remote else None
 
     def data_received(self, data: bytes) -> None:
         """Keep the bytes, and ask for no more until somebody takes them."""
@@ -47,14 +56,37 @@ class Holding(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is gone; whoever takes it will see that it is closing."""
-        self.ended = True
+        """The connection is gone; kept as well."""
+        self.lost = True
+        self._error = exc
         self._speak()
+
+    def replay(self, end: TunnelEnd) -> None:
+        """Let ``end``, which takes over, know what has happened so far."""
+        if self.received:
+            end.data_received(self.received)
+        if self.lost:
+            end.connection_lost(self._error)
+        elif self.ended:
+            end.eof_received()
 
     def _speak(self) -> None:
         spoke, self._spoke = self._spoke, None
         if spoke is not None:
             spoke()
+
+
+class Reached(Holding):
+    """The upstream's end: its address is one of ours until it is gone, or part of a tunnel."""
+
+    def __init__(self, runtime: Runtime, spoke: Callable[[], None] | None = None) -> None:
+        super().__init__(spoke)
+        self._runtime = runtime
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone."""
+        self._runtime.own_sockets.discard(plain_host(self.transport.get_extra_info("sockname")))
+        super().connection_lost(exc)
 
 
 class Passing:
@@ -78,17 +110,21 @@ class Passing:
         self._listener.runtime.stats.passed[(self._listener.name, protocol)] += 1
         self._pipeline.open(passage)
         try:
-            other = opened or await upstream.open(Holding, self._pipeline.limits.connect_timeout)
+            other = opened
+            if other is None:
+                other = await upstream.open(
+                    lambda: Reached(self._listener.runtime), self._pipeline.limits.connect_timeout
+                )
         except ConnectError as error:
             passage.failure = error.failure
             self._pipeline.close(passage)
-            self._client.transport.abort()
+            reset(self._client.transport)
             self._listener.left()
             return
         self._join(passage, other)
 
     def _join(self, passage: Passage, other: Holding) -> None:
-        passage.connected_to = other.transport.get_extra_info("peername")[:2]
+        passage.connected_to = other.remote
 
         def closed(error: BaseException | None) -> None:
             passage.sent = tunnel.sent
@@ -108,8 +144,5 @@ class Passing:
             self._pipeline.limits.connection_idle,
             closed,
         )
-        for holding, end in ((client, tunnel.client), (other, tunnel.upstream)):
-            if holding.received:
-                end.data_received(holding.received)
-            if holding.ended:
-                end.eof_received()
+        client.replay(tunnel.client)
+        other.replay(tunnel.upstream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 
 from meshproxy.stats import Stats
@@ -52,6 +53,14 @@ class Runtime:
             return False
         return True
 
+    def longest_idle(self, configured: float) -> float:
+        """Seconds for which a client may be idle.
+
+        While draining it is two ticks: whoever is about to send the next request on a connection
+        gets it answered, and is told there that the connection ends.
+        """
+        return min(configured, 1.5 * self.ticker.interval) if self.draining else configured
+
     def spawn(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
         """Keep a reference to a task until it is done."""
         self._tasks.add(task)
@@ -67,12 +76,17 @@ class Runtime:
         )
 
 
+def plain_host(address: tuple[str, int] | tuple[str, int, int, int]) -> Host:
+    """A socket's address without scope; IPv4 as such, also if a dual-stack socket has mapped it."""
+    return address[0].partition("%")[0].removeprefix("::ffff:"), address[1]
+
+
 def _is_local(host: str) -> bool:
     """Whether an address is one of this host's own: whether it can be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.bind((host, 0))
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     return True

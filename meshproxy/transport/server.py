@@ -11,6 +11,7 @@ from meshproxy.transport.client import ClientConnection
 from meshproxy.transport.connect import ConnectError
 from meshproxy.transport.pipeline import now_ns
 from meshproxy.transport.replies import reply
+from meshproxy.transport.sockets import reset
 from meshproxy.transport.tunnel import Tunnel
 from meshproxy.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
 from meshproxy.wire.errors import ProtocolError
@@ -29,14 +30,17 @@ RESENDABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 """Idempotent methods (RFC 9110 section 9.2.2)."""
 
 
-class ServerConnection(asyncio.Protocol):
+class ServerConnection:
     """Reads requests, hands them to an upstream connection, and stands for the client there.
+
+    An `asyncio.Protocol` by its methods; not derived from it, so that it can be compiled.
 
     ``upstream`` is where all requests of this connection go; None on a forward proxy, where each
     names its own destination.
 
     ``body`` is the request body that is still coming in, if any. ``continued``: the upstream has
-    asked for the body. ``active_at`` is when bytes last moved for the current exchange.
+    asked for the body. ``active_at`` is when bytes last moved for the current exchange. ``slow``:
+    the client has yet to read what was written, so nothing more is begun.
     """
 
     __slots__ = (
@@ -63,6 +67,7 @@ class ServerConnection(asyncio.Protocol):
         "listener",
         "pipeline",
         "runtime",
+        "slow",
         "transport",
     )
 
@@ -87,6 +92,7 @@ class ServerConnection(asyncio.Protocol):
         self.connection: ClientConnection | None = None
         self.continued = False
         self.active_at = self.runtime.ticker.now
+        self.slow = False
         self._busy = False
         self._close = False
         self._connecting: asyncio.Task[None] | None = None
@@ -136,16 +142,19 @@ class ServerConnection(asyncio.Protocol):
     def _gather(self, data: bytes, limit: int) -> bytes | None:
         """Put a head together that came in pieces; None while it is not complete.
 
-        One empty line before a request line is ignored (RFC 9112 section 2.2).
+        Empty lines before a request line are ignored (RFC 9112 section 2.2).
         """
         partial = self._partial
         if partial is None:
             partial = self._partial = bytearray()
             self._since = self.runtime.ticker.now
         partial += data
-        if partial.startswith(CRLF):
+        while partial.startswith(CRLF):
             del partial[:2]
             self._searched = 0
+        if not partial:
+            self._partial = None  # no request has begun
+            return None
         end = find_end(partial, self._searched, limit)
         if end < 0:
             self._searched = len(partial)
@@ -236,8 +245,8 @@ class ServerConnection(asyncio.Protocol):
         try:
             end = body.feed(data)
         except ProtocolError as error:
-            self.body = None
-            self.fail(400, Failure("bad_request", str(error)))
+            self.body = EndlessBody()  # where it ends cannot be told any more
+            self.fail(error.status, Failure("bad_request", str(error)))
             return
         if body.done:
             self.body = None
@@ -291,6 +300,9 @@ class ServerConnection(asyncio.Protocol):
         if self.transport.is_closing():
             connection.close()
             return None
+        if connection.transport.is_closing():
+            self.upstream_lost(connection, None)
+            return None
         return connection
 
     async def _open_and_send(self) -> None:
@@ -339,11 +351,19 @@ class ServerConnection(asyncio.Protocol):
         if self._payload is not None and exchange.status == 0 and connection.untouched:
             self._resend(error)
             return
-        where = exchange.peer or f"{exchange.destination[0]}:{exchange.destination[1]}"
+        where = self._where()
         what = "reset" if isinstance(error, ConnectionError) else "closed"
         when = "in the middle of its answer" if exchange.status else "before it answered"
-        self.runtime.stats.upstream_errors[(where, "upstream_reset")] += 1
-        self.fail(502, Failure("upstream_reset", f"{where} {what} the connection {when}."))
+        self.upstream_failed(502, "upstream_reset", f"{where} {what} the connection {when}.")
+
+    def upstream_failed(self, status: int, kind: str, message: str) -> None:
+        """The upstream is at fault: count that, and answer ``status`` if it can still be."""
+        self.runtime.stats.upstream_errors[(self._where(), kind)] += 1
+        self.fail(status, Failure(kind, message))
+
+    def _where(self) -> str:
+        exchange = self.exchange
+        return exchange.peer or f"{exchange.destination[0]}:{exchange.destination[1]}"
 
     def _resend(self, error: BaseException | None) -> None:
         """A pooled connection was closed meanwhile: once more, on another one.
@@ -353,9 +373,11 @@ class ServerConnection(asyncio.Protocol):
         before = self.exchange
         before.failure = Failure("upstream_reset", f"A pooled connection was gone: {error}.")
         self.pipeline.end(before)
-        self.runtime.stats.upstream_errors[(before.peer, "stale_connection")] += 1
+        self.runtime.stats.upstream_errors[(self._where(), "stale_connection")] += 1
         raw = CRLF.join((before.request.line.raw, *before.request.lines))
         request = read_request(raw, self.pipeline.table, self.pipeline.limits.headers)
+        if self._fixed is None:
+            self._upstream, self._start = self.listener.resolve(request)
         body = cast(bytes, self._payload).partition(END_OF_HEAD)[2]
         exchange = self.exchange = Exchange(
             before.scope,
@@ -383,6 +405,8 @@ class ServerConnection(asyncio.Protocol):
             response.added.append(b"Connection: close")
         elif request.line.minor == 0:
             response.added.append(b"Connection: keep-alive")
+        if request.line.minor == 0:
+            response.close = True  # keep-alive was not asked of the upstream
 
     def finish(self) -> None:
         """The response has been written."""
@@ -402,6 +426,8 @@ class ServerConnection(asyncio.Protocol):
         self._lingering_since = 0.0
         if self._close:
             self._end()
+        elif self.slow:
+            self.pause_reading()
         elif self._held:
             self.runtime.loop.call_soon(self._read_held)
         else:
@@ -441,7 +467,7 @@ class ServerConnection(asyncio.Protocol):
         if exchange.status:
             self.pipeline.end(exchange)
             self._busy = False
-            self.transport.abort()
+            reset(self.transport)  # an answer without length must not seem to be whole
             return
         exchange.status = status
         self._close = self._close or self.body is not None or status == 400
@@ -470,7 +496,10 @@ class ServerConnection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Time limits."""
         limits = self.pipeline.limits
-        if self._lingering_since:
+        if self.transport.is_closing():
+            if now - self.active_at > limits.stream_idle:
+                self.transport.abort()  # the client does not take the last of its answer
+        elif self._lingering_since:
             if now - self._lingering_since > LINGER:
                 self.transport.abort()
         elif self._busy:
@@ -479,7 +508,7 @@ class ServerConnection(asyncio.Protocol):
         elif self._partial is not None:
             if now - self._since > limits.header_timeout:
                 self.refuse(ProtocolError(408, "header_timeout", "The request took too long."))
-        elif now - self.active_at > limits.connection_idle or self.runtime.draining:
+        elif now - self.active_at > self.runtime.longest_idle(limits.connection_idle):
             self.transport.close()
 
     def _stalled(self, seconds: float) -> None:
@@ -493,10 +522,8 @@ class ServerConnection(asyncio.Protocol):
                 408, Failure("request_timeout", f"The body did not come on for {seconds:g} s.")
             )
         else:
-            where = exchange.peer or f"{exchange.destination[0]}:{exchange.destination[1]}"
-            self.runtime.stats.upstream_errors[(where, "response_timeout")] += 1
-            self.fail(
-                504, Failure("response_timeout", f"{where} did not answer within {seconds:g} s.")
+            self.upstream_failed(
+                504, "response_timeout", f"{self._where()} did not answer within {seconds:g} s."
             )
 
     def eof_received(self) -> bool:
@@ -522,20 +549,25 @@ class ServerConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection, whatever is going on."""
-        self.transport.abort()
+        reset(self.transport)
 
     # Flow control
 
     def pause_writing(self) -> None:
         """The client reads slower than the upstream sends."""
+        self.slow = True
         if self.connection is not None and not self.connection.transport.is_closing():
             self.connection.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self.slow = False
         self.active_at = self.runtime.ticker.now
-        if self.connection is not None and not self.connection.transport.is_closing():
-            self.connection.transport.resume_reading()
+        if self.connection is not None:
+            if not self.connection.transport.is_closing():
+                self.connection.transport.resume_reading()
+        elif not self._busy:
+            self._next()
 
     def pause_reading(self) -> None:
         """Stop reading from the client for a while."""

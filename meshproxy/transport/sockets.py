@@ -1,9 +1,11 @@
-"""Listening sockets, made before a server runs on them, so that they can outlive one."""
+"""Listening sockets, made before a server runs on them, so that they can outlive one; resets."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
+import struct
 
 BACKLOG = 1024
 
@@ -24,6 +26,14 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
             sock.close()
         raise
     return sockets
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Cut a connection so that the other side cannot take it for a proper end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def _listening(family: int, address: tuple[object, ...]) -> socket.socket:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from meshproxy.transport.runtime import Runtime
+from meshproxy.transport.runtime import Runtime, plain_host
+from meshproxy.transport.sockets import reset
 
 
 class Tunnel:
@@ -30,7 +31,7 @@ class Tunnel:
         self._error: BaseException | None = None
         self._longest_idle = longest_idle
         self._active_at = runtime.ticker.now
-        self._own_socket = upstream.get_extra_info("sockname")[:2]
+        self._own_socket = plain_host(upstream.get_extra_info("sockname"))
         self.active = True
         self.client = TunnelEnd(self, client, upstream)
         self.upstream = TunnelEnd(self, upstream, client)
@@ -110,7 +111,7 @@ class TunnelEnd(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         """This end is gone, so the other has nobody to talk to."""
         if exc is not None:
-            self._other.abort()
+            reset(self._other)
         else:
             self._other.close()
         self._tunnel.lost(exc)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import ssl
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from meshproxy.transport.client import ClientConnection
 from meshproxy.transport.connect import ConnectError, open_connection
 from meshproxy.transport.runtime import Host, Runtime
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+P = TypeVar("P")
 
 
 def _is_address(host: str) -> bool:

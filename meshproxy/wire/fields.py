@@ -22,6 +22,7 @@ EXPECT = 7
 TE = 8
 HOP_BY_HOP = 9
 FORWARDED_FOR = 10
+USER_AGENT = 12
 BAD_HOST = 11
 
 KINDS = {
@@ -35,6 +36,7 @@ KINDS = {
     b"keep-alive": HOP_BY_HOP,
     b"proxy-connection": HOP_BY_HOP,
     b"x-forwarded-for": FORWARDED_FOR,
+    b"user-agent": USER_AGENT,
 }
 """The names that a proxy itself has to act upon (hop by hop: RFC 9110 section 7.6.1)."""
 

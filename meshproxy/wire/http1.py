@@ -110,17 +110,20 @@ class Head:
 
 
 class Request(Head):
-    """A request head. ``host`` is the Host field's value; ``expects`` a 100 (Continue).
+    """A request head. ``host`` and ``agent`` are the values of Host and User-Agent.
+
+    ``expects``: the client waits for a 100 (Continue) before it sends the body.
 
     ``forwarded`` are the indices of X-Forwarded-For fields.
     """
 
-    __slots__ = ("expects", "forwarded", "host", "line")
+    __slots__ = ("agent", "expects", "forwarded", "host", "line")
 
     def __init__(self, line: RequestLine, lines: list[bytes], fields: list[Field]) -> None:
         super().__init__(lines, fields)
         self.line = line
         self.host = b""
+        self.agent = b""
         self.expects = False
         self.forwarded: tuple[int, ...] = ()
 
@@ -243,6 +246,8 @@ def read_request(block: bytes, table: FieldTable, max_fields: int) -> Request:
         elif kind == 2:
             hosts += 1
             head.host = field.value
+        elif kind == 12:
+            head.agent = field.value
         else:
             _request_field(head, index, field)
     if hosts != 1 and (line.minor or hosts):

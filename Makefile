@@ -49,6 +49,7 @@ $(COMPILED)/.ready: $(READY) $(SOURCES)
 	@rm -rf $(COMPILED)
 	@$(BIN)/python -W ignore setup.py --quiet build --build-base .cache/build --build-lib $(COMPILED) \
 	  > .cache/build.log 2>&1 || (cat .cache/build.log; exit 1)
+	@$(BIN)/python -m compileall -q $(COMPILED)
 	@touch $@
 
 # Renew the exact versions (needs uv, from PyPI).

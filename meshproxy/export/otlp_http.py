@@ -194,7 +194,7 @@ def fit(spans: Sequence[Span], room: int) -> tuple[bytes, int]:
 
 
 def _tls_context(settings: OtlpExporter) -> ssl.SSLContext | None:
-    if settings.ca is None:
+    if not settings.endpoint.lower().startswith("https:"):
         return None
     import ssl
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from meshproxy.config.public import to_public
 from meshproxy.config.values import Address
-from meshproxy.sidecar.metrics import CONTENT_TYPE
+from meshproxy.sidecar.exposition import CONTENT_TYPE
 from meshproxy.sidecar.views import span_view
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from meshproxy import __version__, logs
 from meshproxy.config.loader import load_file
 from meshproxy.config.model import Config
 from meshproxy.config.problems import ConfigError
+from meshproxy.export.exporter import ExporterSettingsError
 from meshproxy.export.resource import resource_attributes
 from meshproxy.export.telemetry import Telemetry
 from meshproxy.filter import Environment
@@ -22,7 +23,7 @@ from meshproxy.sidecar.admin import Admin, Site
 from meshproxy.sidecar.files import within_files
 from meshproxy.sidecar.filters import FilterError, load_filters
 from meshproxy.sidecar.listeners import ListenError, Listeners
-from meshproxy.sidecar.metrics import Metrics
+from meshproxy.sidecar.metrics import COMPILED, Metrics
 from meshproxy.stats import Stats
 from meshproxy.trace.span import Attributes
 from meshproxy.transport.destinations import Destinations
@@ -43,7 +44,10 @@ class StartError(Exception):
 
 
 class Sidecar:
-    """All parts of the process, and how they come and go. Belongs to one event loop."""
+    """All parts of the process, and how they come and go. Belongs to one event loop.
+
+    Raises `StartError` for exporters that cannot work.
+    """
 
     def __init__(self, path: str, config: Config) -> None:
         self._path = path
@@ -58,7 +62,10 @@ class Sidecar:
         self._destinations = Destinations(self._runtime, config.limits)
         self._listeners = Listeners(self._runtime, self._destinations)
         self._ticker.each_tick(self._listeners.check_certificates)
-        self.telemetry = Telemetry(config.export, _resource(config))
+        try:
+            self.telemetry = Telemetry(config.export, _resource(config))
+        except ExporterSettingsError as error:
+            raise StartError(str(error)) from error
         self.metrics = Metrics(self.stats, self.inflight, self.gaps, self.telemetry)
         admin = Admin(self)
         self._admin = Site(admin.full)
@@ -81,6 +88,7 @@ class Sidecar:
             "ready",
             service=self.config.service.name,
             version=__version__,
+            compiled=COMPILED,
             admin=self.config.admin.listen,
             exporters=[stats.name for stats in self.telemetry.stats()],
         )
@@ -121,7 +129,9 @@ class Sidecar:
             try:
                 config = load_file(self._path, os.environ)
                 await self._apply(config)
-            except (ConfigError, ListenError, FilterError, OSError) as error:
+            except (
+                ConfigError, ListenError, FilterError, ExporterSettingsError, OSError
+            ) as error:  # fmt: skip
                 self.stats.reloads["failed"] += 1
                 log.error("configuration not reloaded; the old one stays", error=_text(error))
                 return
@@ -130,14 +140,22 @@ class Sidecar:
 
     async def _apply(self, config: Config) -> None:
         pipeline = self._pipeline(config)
-        await self._admin.move(config.admin.listen)
-        await self._serve_health(config)
-        await self._listeners.apply(config, pipeline)
-        await self.telemetry.reconfigure(config.export, _resource(config))
+        try:
+            await self._move(config)
+            await self._listeners.apply(config, pipeline)
+        except Exception:
+            await self._move(self.config)
+            raise
         self._destinations.limits = config.limits
         self._ticker.interval = interval_for(config.limits)
         logs.configure(config.log.level)
         self.config = config
+
+    async def _move(self, config: Config) -> None:
+        """What can be undone by moving back."""
+        await self._admin.move(config.admin.listen)
+        await self._serve_health(config)
+        await self.telemetry.reconfigure(config.export, _resource(config))
 
     def request_stop(self) -> None:
         """Ask for the end; `run_until_stopped` drains."""

@@ -14,8 +14,11 @@ from meshproxy import logs
 from meshproxy.config.loader import load_file
 from meshproxy.config.model import Config
 from meshproxy.config.problems import ConfigError
-from meshproxy.sidecar.app import Sidecar, StartError
 from meshproxy.sidecar.files import raise_limit
+from meshproxy.sidecar.lean import lean_imports
+
+with lean_imports():
+    from meshproxy.sidecar.app import Sidecar, StartError
 
 
 def run(path: str) -> int:
@@ -33,7 +36,10 @@ def run(path: str) -> int:
 
 
 async def _serve(path: str, config: Config) -> int:
-    sidecar = Sidecar(path, config)
+    try:
+        sidecar = Sidecar(path, config)
+    except StartError as error:
+        return _cannot_start(error)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.request_stop)
@@ -48,9 +54,13 @@ async def _serve(path: str, config: Config) -> int:
     try:
         await sidecar.start()
     except StartError as error:
-        logs.get(__name__).error("cannot start", error=str(error))
-        return 1
+        return _cannot_start(error)
     gc.collect()
     gc.freeze()  # what was made at the start stays; looking at it again and again is wasted
     await sidecar.run_until_stopped()
     return 0
+
+
+def _cannot_start(error: StartError) -> int:
+    logs.get(__name__).error("cannot start", error=str(error))
+    return 1

@@ -51,6 +51,7 @@ class Accepting(Holding):
             self._decided = True  # a loop, or not redirected: refused already
             return
         self._upstream = upstream
+        self._route = route
         self._runtime.ticker.add(self)
         if route.protocol == "http" or upstream is None:
             self._to_http()
@@ -83,7 +84,10 @@ class Accepting(Holding):
     def _to_http(self) -> None:
         self._settle()
         self._is_http = True
-        connection = ServerConnection(self._listener, self.transport, self._address, self._upstream)
+        upstream = self._upstream
+        if upstream is self._route.upstream:
+            upstream = self._listener.route.upstream  # there may have been a reload meanwhile
+        connection = ServerConnection(self._listener, self.transport, self._address, upstream)
         self.transport.set_protocol(cast(asyncio.BaseProtocol, connection))
         early, self._eager = self._eager, None
         if early is not None:

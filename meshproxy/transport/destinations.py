@@ -34,7 +34,7 @@ class Destinations:
     def release(self, upstream: Upstream) -> None:
         """The listener is gone: let the idle connections go, too."""
         self._fixed.discard(upstream)
-        upstream.close()
+        upstream.retire()
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -54,3 +54,4 @@ class Destinations:
             upstream.expire(now, longest)
             if not upstream.idle and now - upstream.last_used > FORGOTTEN_AFTER:
                 del self._found[destination]
+                upstream.retire()

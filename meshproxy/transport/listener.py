@@ -18,6 +18,7 @@ from meshproxy.transport.original_destination import original_destination
 from meshproxy.transport.pipeline import Pipeline
 from meshproxy.transport.replies import reply
 from meshproxy.transport.runtime import Host, Runtime, plain_host
+from meshproxy.transport.server import ServerConnection
 from meshproxy.transport.sockets import BACKLOG, listening_sockets
 from meshproxy.transport.upstream import Upstream
 from meshproxy.wire.errors import ProtocolError
@@ -79,7 +80,7 @@ class Route:
 class Listener:
     """Accepts connections on one address.
 
-    ``route`` and ``pipeline`` may be replaced at any time, by `change`: what has begun keeps those
+    ``route`` and ``pipeline`` may be replaced at any time, by `change`: an exchange keeps those
     that it began with, and no connection is lost.
     """
 
@@ -126,7 +127,7 @@ class Listener:
             self._servers.append(server)
 
     async def change(self, route: Route, pipeline: Pipeline) -> None:
-        """Treat new connections in another way, on the same sockets."""
+        """Treat new connections, and new requests on those there are, in another way."""
         before, self.route = self.route, route
         self.scope = route.scope
         self.pipeline = pipeline
@@ -135,6 +136,9 @@ class Listener:
                 self._destinations.hold(route.upstream)
             if before.upstream is not None:
                 self._destinations.release(before.upstream)
+        for member in self.runtime.ticker.members():
+            if isinstance(member, ServerConnection) and member.listener is self:
+                member.renew()
         if before.tls is not route.tls:
             old, self._servers = self._servers, []
             await self._serve()

@@ -54,6 +54,7 @@ class ServerConnection:
         "_partial",
         "_paused",
         "_payload",
+        "_route",
         "_searched",
         "_since",
         "_start",
@@ -99,7 +100,8 @@ class ServerConnection:
         self._fixed = upstream
         self._held = b""
         self._lingering_since = 0.0
-        self._own_names = listener.route.own_names
+        self._route = listener.route
+        self._own_names = self._route.own_names
         self._partial: bytearray | None = None
         self._paused = False
         self._payload: bytes | None = None
@@ -424,6 +426,8 @@ class ServerConnection:
         """Ready for the next request."""
         self._busy = False
         self._lingering_since = 0.0
+        if self.pipeline is not self.listener.pipeline:
+            self.renew()
         if self._close:
             self._end()
         elif self.slow:
@@ -432,6 +436,17 @@ class ServerConnection:
             self.runtime.loop.call_soon(self._read_held)
         else:
             self.resume_reading()
+
+    def renew(self) -> None:
+        """Go by the listener's new configuration, unless an exchange is under way."""
+        if self._busy:
+            return
+        listener = self.listener
+        if self._fixed is self._route.upstream:
+            self._fixed = listener.route.upstream
+        self._route = listener.route
+        self._own_names = self._route.own_names
+        self.pipeline = listener.pipeline
 
     def _read_held(self) -> None:
         if not self._busy and self._held and not self.transport.is_closing():

@@ -46,6 +46,7 @@ class Upstream:
         self.authority = f"{host}:{destination[1]}".encode()
         self.is_named = not _is_address(destination[0])
         self._idle: list[ClientConnection] = []
+        self._retired = False
         self.last_used = runtime.ticker.now
 
     def take(self) -> ClientConnection | None:
@@ -61,7 +62,7 @@ class Upstream:
         """Keep a connection for the next request, unless ``most`` wait already."""
         now = self.runtime.ticker.now
         connection.idle_since = self.last_used = now
-        if len(self._idle) >= most or self.runtime.draining:
+        if len(self._idle) >= most or self._retired or self.runtime.draining:
             connection.close()
         else:
             self._idle.append(connection)
@@ -84,6 +85,11 @@ class Upstream:
         idle, self._idle = self._idle, []
         for each in idle:
             each.close()
+
+    def retire(self) -> None:
+        """Keep no connections any more: nobody looks after them."""
+        self._retired = True
+        self.close()
 
     @property
     def idle(self) -> int:

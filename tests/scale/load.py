@@ -147,6 +147,15 @@ def _end_of_body(head: bytes, rest: bytes) -> int:
     return length if len(rest) >= length else -1
 
 
+def total(metrics: str, name: str, label: str = "") -> float:
+    """The sum of a metric over all its series that have ``label``."""
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in metrics.splitlines()
+        if line.startswith((name + "{", name + " ")) and label in line
+    )
+
+
 class Watched:
     """A sidecar's process, seen from outside."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.scale.load import GET, LONG, Client, Server, Watched, all_of
+from tests.scale.load import GET, LONG, Client, Server, Watched, all_of, total
 from tests.support.fixtures import Spawn
 
 MANY = 5000
@@ -62,7 +62,6 @@ async def all_answered_or_refused(port: int, count: int, answered: int) -> None:
     """Of so many clients that come at once, so many can stay and are served."""
     clients = await all_of([Client.connect(port) for _ in range(count)])
     answers = await all_of([client.ask() for client in clients])
-    assert 503 in answers
     assert set(answers) <= {200, 502, 503, 0}  # 0: cut before it could read why
     again = await all_of([client.ask() for client in clients])
     assert again.count(200) == answered
@@ -136,6 +135,5 @@ async def test_a_thousand_clients_that_drip_disturb_nobody(spawn: Spawn, server:
             await asyncio.sleep(0.02)
     assert server.requests == answered
     metrics = (await sidecar.get("/metrics"))[1]
-    (cut,) = [line for line in metrics.splitlines() if 'reason="header_timeout"' in line]
-    assert cut.endswith(" 1000.0")
+    assert total(metrics, "meshproxy_refused_total", 'reason="header_timeout"') == 1000
     normal.transport.close()

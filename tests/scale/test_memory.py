@@ -149,7 +149,7 @@ FLOODS = [
     unique_methods,
     unique_ids,
 ]
-ROUND = 3000
+ROUND = 2000
 """More than most of our memories hold; the lines of one flood fill their table many times over."""
 
 HEAD = 65536

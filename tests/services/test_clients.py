@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import trustme
@@ -121,32 +122,60 @@ async def test_curl_through_a_forward_proxy(
     ]
 
 
-async def test_curl_to_a_tls_server_through_connect(
-    forward: SidecarProcess, daemons: Daemons, collector: Collector
-) -> None:
+class Secure(NamedTuple):
+    """An nginx that speaks TLS, as ``localhost``."""
+
+    port: int
+    ca: str
+
+
+@pytest.fixture
+async def secure(daemons: Daemons) -> Secure:
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(daemons.folder / "ca.pem"))
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(
-        str(daemons.folder / "server.pem")
-    )
-    nginx = await start_nginx(
+    ca, server = daemons.folder / "ca.pem", daemons.folder / "server.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(server))
+    port = daemons.port()
+    await start_nginx(
         daemons,
-        f"listen 127.0.0.1:{(port := daemons.port())} ssl; "
-        f"ssl_certificate {daemons.folder}/server.pem; "
-        f"ssl_certificate_key {daemons.folder}/server.pem; "
-        "location / { return 200 $scheme; }",
+        f"listen 127.0.0.1:{port} ssl http2; "
+        f"ssl_certificate {server}; ssl_certificate_key {server}; "
+        "location / { return 200 '$scheme $server_protocol'; }",
     )
-    assert nginx.port != port
-    said = await curl(
-        "--proxy", f"http://127.0.0.1:{forward.outbound[0]}",
-        "--cacert", str(daemons.folder / "ca.pem"),
-        f"https://localhost:{port}/",
-    )  # fmt: skip
-    assert said == "https"
+    return Secure(port, str(ca))
+
+
+async def test_curl_to_a_tls_server_through_connect(
+    forward: SidecarProcess, secure: Secure, collector: Collector
+) -> None:
+    proxy = ("--proxy", f"http://127.0.0.1:{forward.outbound[0]}")
+    url = f"https://localhost:{secure.port}/"
+    assert await curl(*proxy, "--cacert", secure.ca, "--http1.1", url) == "https HTTP/1.1"
     (span,) = await collector.wait_for(1)
     assert span.name == "CONNECT"
     assert values(span)["server.address"] == "localhost"
-    assert values(span)["server.port"] == port
+    assert values(span)["server.port"] == secure.port
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [("--http1.1", "https HTTP/1.1"), ("--http2", "https HTTP/2.0")]
+)
+async def test_tls_passes_unread(
+    inbound: Sidecar, secure: Secure, version: str, expected: str
+) -> None:
+    sidecar = await inbound(secure.port)
+    url = f"https://localhost:{sidecar.inbound[0]}/"
+    assert await curl("--ipv4", "--cacert", secure.ca, version, url) == expected
+
+
+async def test_http_2_passes_unread(daemons: Daemons, inbound: Sidecar) -> None:
+    port = daemons.port()
+    await start_nginx(
+        daemons,
+        f"listen 127.0.0.1:{port} http2; location / {{ return 200 $server_protocol; }}",
+    )
+    url = f"http://127.0.0.1:{(await inbound(port)).inbound[0]}/"
+    assert await curl("--http2-prior-knowledge", url) == "HTTP/2.0"
 
 
 async def test_curl_is_told_when_nobody_is_there(forward: SidecarProcess, daemons: Daemons) -> None:

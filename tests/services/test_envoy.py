@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
@@ -33,7 +33,7 @@ async def chain(
     inbound: Sidecar,
     outbound: Sidecar,
     collector: Collector,
-) -> AsyncIterator[Chain]:
+) -> Chain:
     """``await chain(port)``: both proxies, in either order, in front of a service; their port."""
 
     async def begin(port: int) -> int:
@@ -42,7 +42,7 @@ async def chain(
         envoy = await start_envoy(daemons, port, collector.endpoint)
         return (await outbound(envoy)).outbound[0]
 
-    yield begin
+    return begin
 
 
 async def spans(collector: Collector, count: int) -> dict[str, Span]:
@@ -95,11 +95,9 @@ async def test_a_callers_trace_goes_through_both(
     async with session.get(url, headers={"traceparent": CALLER, "baggage": "a=1"}) as response:
         assert response.status == 200
     found = await spans(collector, 2)
-    if "front SERVER" in found:
-        assert {span.trace_id.hex() for span in found.values()} == {CALLER[3:35]}
-        assert found["envoy SERVER"].parent_span_id.hex() == CALLER[36:52]
-    assert len({span.trace_id for span in found.values()}) == 1
-    assert origin.seen[0].getall("traceparent")[0][3:35] == next(iter(found.values())).trace_id.hex()
+    traces = {span.trace_id.hex() for span in found.values()}
+    traces |= {value[3:35] for value in origin.seen[0].getall("traceparent")}
+    assert traces == {CALLER[3:35]}
     assert origin.seen[0].getall("baggage") == ["a=1"]
 
 
@@ -142,8 +140,7 @@ async def test_chunks_and_trailers_both_ways(chain: Chain) -> None:
         assert await upstream.until(b"0\r\n") == b"3\r\ntwo\r\n0\r\n"
         assert (await upstream.until(b"\r\n\r\n")).lower() == b"x-sum: 6\r\n\r\n"
         await upstream.send(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n"
-            b"5\r\nthree\r\n"
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-End\r\n\r\n5\r\nthree\r\n"
         )
         assert b"transfer-encoding: chunked" in (await client.head()).lower()
         assert await client.until(b"three\r\n") == b"5\r\nthree\r\n"

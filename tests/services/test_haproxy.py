@@ -76,4 +76,4 @@ async def test_connections_closed_while_idle(
     """Requests come when HAProxy is just about to close: none of them is lost."""
     haproxy = await start_haproxy(daemons, origin.port, ["timeout http-keep-alive 500ms"])
     url = f"http://127.0.0.1:{(await inbound(haproxy)).inbound[0]}/number/1"
-    assert await load(url, clients=100, rounds=8, pause=(0.48, 0.52)) == {"200": 800}
+    assert await load(url, clients=100, rounds=8, pause=(0.495, 0.503)) == {"200": 800}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ def assert_one_tree(spans: dict[str, Span]) -> None:
     """In front of the app, in the app, out of the app, behind the app."""
     order = ("sidecar SERVER", "app SERVER", "app CLIENT", "sidecar CLIENT")
     assert set(spans) == set(order)
-    for parent, child in zip(order, order[1:], strict=False):
+    for parent, child in itertools.pairwise(order):
         assert spans[child].parent_span_id == spans[parent].span_id, f"{parent} → {child}"
     call = values(spans["sidecar CLIENT"])
     assert call["meshproxy.propagation"] == "ok"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +144,22 @@ async def test_a_file_with_mistakes(spawn: Spawn) -> None:
     assert await sidecar.ended() == 1
     assert any("inbound[0].upstreem: unknown key" in line for line in sidecar.errors)
     assert sidecar.records == []
+
+
+async def test_an_exporter_that_cannot_work(spawn: Spawn, app: App, tmp_path: Path) -> None:
+    bad = tmp_path / "ca.pem"
+    bad.write_text("no certificate")
+    sidecar = await spawn(
+        {
+            "inbound": [{"upstream": f"127.0.0.1:{app.port}"}],
+            "export": [{"type": "otlp", "endpoint": "https://127.0.0.1", "ca": str(bad)}],
+        },
+        ready=False,
+    )
+    assert await sidecar.ended() == 1
+    said = [str(record) for record in sidecar.records] + sidecar.errors
+    assert any("ca" in line for line in said)
+    assert not any("Traceback" in line for line in said)
 
 
 async def test_a_signal_while_it_starts(spawn: Spawn, app: App) -> None:

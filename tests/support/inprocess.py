@@ -110,6 +110,10 @@ class InProcess:
         port = int(self.sidecar.config.admin.listen.rpartition(":")[2])
         return await fetch(port, path)
 
+    async def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric with at least these labels."""
+        return metric((await self.get("/metrics"))[1], name, **labels)
+
     def narrow(self) -> None:
         """Let the kernel take next to nothing for the clients that are connected."""
         for member in self.sidecar._runtime.ticker.members():
@@ -154,9 +158,21 @@ async def fetch(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     return int(head[9:12]), body.decode()
 
 
+def metric(text: str, name: str, **labels: str) -> float:
+    """The value in Prometheus text of the one series that has at least these labels; 0 if none."""
+    found = [
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.partition(" ")[0].partition("{")[0] == name
+        and all(f'{label}="{value}"' in line for label, value in labels.items())
+    ]
+    assert len(found) < 2
+    return found[0] if found else 0.0
+
+
 def attributes(span: Span) -> dict[str, Any]:
     """All attributes of a span."""
     return dict([*span.shape.attributes, *span.attributes])
 
 
-__all__ = ["App", "InProcess", "Peer", "attributes", "fetch"]
+__all__ = ["App", "InProcess", "Peer", "attributes", "fetch", "metric"]

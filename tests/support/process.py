@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from meshproxy.demo.processes import Ports, plain_environment
-from tests.support.inprocess import fetch
+from tests.support.inprocess import fetch, metric
 from tests.support.raw import PATIENCE, Peer
 
 START_PATIENCE = 20.0
@@ -111,6 +111,10 @@ class SidecarProcess:
     async def get(self, path: str, method: str = "GET") -> tuple[int, str]:
         """Status and body of an admin endpoint."""
         return await fetch(self.admin, path, method)
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric with at least these labels."""
+        return metric((await self.get("/metrics"))[1], name, **labels)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from meshproxy.filter import Exchange
 from meshproxy.trace.span import AttributeValue
 
 Pairs = list[tuple[str, AttributeValue]]
 
-METHODS = frozenset(
+METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}
 )
-OTHER_METHOD = "_OTHER"
+OTHER_METHOD: Final = "_OTHER"
 
-SECRET_PARAMETERS = re.compile(
+SECRET_PARAMETERS: Final = re.compile(
     r"(?<![^&])(AWSAccessKeyId|Signature|sig|X-Goog-Signature|X-Amz-Signature|X-Amz-Credential|"
     r"X-Amz-Security-Token)=[^&]*"
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from meshproxy.filter import Environment
 from meshproxy.linking.gaps import Gap
 from meshproxy.trace import traceparent
@@ -11,18 +13,18 @@ from meshproxy.trace.propagator import Extracted, Propagator
 from meshproxy.trace.sampling import Rule, Sampler, SamplingRequest
 from meshproxy.wire.http1 import Head, Request
 
-REQUEST_ID = b"x-request-id"
-CORRELATION_IDS = (REQUEST_ID, b"x-correlation-id", b"x-amzn-requestid", b"x-ms-request-id")
-OTHER_IDS = frozenset(CORRELATION_IDS) - {REQUEST_ID}
+REQUEST_ID: Final = b"x-request-id"
+CORRELATION_IDS: Final = (REQUEST_ID, b"x-correlation-id", b"x-amzn-requestid", b"x-ms-request-id")
+OTHER_IDS: Final = frozenset(CORRELATION_IDS) - {REQUEST_ID}
 
-KEPT = frozenset(CORRELATION_IDS)
+KEPT: Final = frozenset(CORRELATION_IDS)
 """Marked fields that stay in the message."""
 
 Fields = dict[bytes, list[bytes]]
 
-POOL = 4096
+POOL: Final = 4096
 
-STABILITY = "OTEL_SEMCONV_STABILITY_OPT_IN"
+STABILITY: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 """``http/dup`` adds the attribute names from before the HTTP conventions were stable."""
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-REMEMBERED = 1000
+REMEMBERED: Final = 1000
 
 
 class ThirdParties:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from binascii import hexlify
+from typing import Final
 
 from filters.http import attributes as names
 from filters.http.context import OTHER_IDS, REQUEST_ID, Fields, Tracing
@@ -17,7 +18,7 @@ from meshproxy.trace.propagator import Extracted
 from meshproxy.trace.sampling import Action
 from meshproxy.trace.span import Link
 
-UNANSWERED = frozenset({"client_gone", "response_timeout", "stream_timeout", "bad_request"})
+UNANSWERED: Final = frozenset({"client_gone", "response_timeout", "stream_timeout", "bad_request"})
 """Failures after which the service may go on with a request that is over."""
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from meshproxy.wire.http1 import RequestLine
 
-VARIABLE_SEGMENT = re.compile(
+VARIABLE_SEGMENT: Final = re.compile(
     r"[0-9]+"  # number
     r"|[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"  # UUID
     r"|(?=[0-9A-Fa-f]*[0-9])[0-9A-Fa-f]{8,}"  # hexadecimal id
@@ -19,7 +20,7 @@ VARIABLE_SEGMENT = re.compile(
 )
 """A path segment that differs from request to request."""
 
-MAX_SEGMENTS = 12
+MAX_SEGMENTS: Final = 12
 
 
 class Target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from filters.http import attributes as names
 from filters.http.attributes import Pairs
@@ -20,8 +21,8 @@ from meshproxy.trace.span import (
     Status,
 )
 
-REMEMBERED_SHAPES = 1000
-REMEMBERED_PEERS = 2000
+REMEMBERED_SHAPES: Final = 1000
+REMEMBERED_PEERS: Final = 2000
 
 Key = tuple[object, ...]
 

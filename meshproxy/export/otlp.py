@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
+from typing import Final
 
 from meshproxy import __version__
 from meshproxy.export.protobuf import delimited, utf8, varint
@@ -24,25 +25,25 @@ from meshproxy.trace.span import (
     SpanShape,
 )
 
-HAS_IS_REMOTE = 0x100
+HAS_IS_REMOTE: Final = 0x100
 """SpanFlags: the flags tell whether the parent is remote."""
 
-IS_REMOTE = 0x200
+IS_REMOTE: Final = 0x200
 """SpanFlags: the parent is remote."""
 
 _REMOTE = HAS_IS_REMOTE | IS_REMOTE
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
-ENCODING = "otlp"
+ENCODING: Final = "otlp"
 """Name of this encoding in `SpanShape.encoded`."""
 
 # Field tags: number << 3 | wire type.
-_REQUEST_RESOURCE_SPANS = b"\x0a"
+_REQUEST_RESOURCE_SPANS: Final = b"\x0a"
 _RESOURCE_SPANS_RESOURCE, _RESOURCE_SPANS_SCOPE_SPANS = b"\x0a", b"\x12"
 _SCOPE_SPANS_SCOPE, _SCOPE_SPANS_SPAN = b"\x0a", b"\x12"
 _SCOPE_NAME, _SCOPE_VERSION = b"\x0a", b"\x12"
-_RESOURCE_ATTRIBUTE = b"\x0a"
+_RESOURCE_ATTRIBUTE: Final = b"\x0a"
 _SPAN_TRACE_STATE, _SPAN_NAME, _SPAN_KIND = b"\x1a", b"\x2a", b"\x30"
 _SPAN_ATTRIBUTE, _SPAN_EVENT, _SPAN_LINK, _SPAN_STATUS = b"\x4a", b"\x5a", b"\x6a", b"\x7a"
 _STATUS_MESSAGE, _STATUS_CODE = b"\x12", b"\x18"
@@ -56,7 +57,7 @@ _ANY_STRING, _ANY_BOOL, _ANY_INT, _ANY_DOUBLE, _ANY_ARRAY = (
     b"\x21",
     b"\x2a",
 )
-_ARRAY_VALUE = b"\x0a"
+_ARRAY_VALUE: Final = b"\x0a"
 
 # Tags as little-endian numbers (for a tag and a length byte: two bytes), then the value.
 _TRACE_ID, _SPAN_ID, _START, _END, _FLAGS, _PARENT_ID = 0x100A, 0x0812, 0x39, 0x41, 0x0185, 0x0822
@@ -73,7 +74,7 @@ _SCOPE = delimited(
 )
 _SPAN_PREFIXES = tuple(_SCOPE_SPANS_SPAN + varint(size) for size in range(4096))
 
-_KEYS_REMEMBERED = 1024
+_KEYS_REMEMBERED: Final = 1024
 """Keys come from code and configuration, so few: the bound is against mistakes."""
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-_UINT64 = 0xFFFF_FFFF_FFFF_FFFF
-_MAX_VARINT_BYTES = 10
+_UINT64: Final = 0xFFFF_FFFF_FFFF_FFFF
+_MAX_VARINT_BYTES: Final = 10
 _ONE_BYTE = tuple(bytes([number]) for number in range(0x80))
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Gap(StrEnum):
@@ -37,10 +38,10 @@ ADVICE = {
     "(parent-based sampler).",
 }
 
-MAX_ROWS = 1000
+MAX_ROWS: Final = 1000
 """Rows of the report; what comes after is counted under ``(other)``."""
 
-OTHER = "(other)"
+OTHER: Final = "(other)"
 
 
 class GapRow:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from typing import Final
 
 from meshproxy.trace.context import SpanContext
 
-REMEMBERED_TRACES = 4096
+REMEMBERED_TRACES: Final = 4096
 """How many traces of finished requests are known as over, at least; about 1 MB."""
 
-ABANDONED_NS = 10_000_000_000
+ABANDONED_NS: Final = 10_000_000_000
 """How long a service is reckoned to go on with a request that nobody waits for, in nanoseconds."""
 
-REMEMBERED_ATTEMPTS = 64
+REMEMBERED_ATTEMPTS: Final = 64
 """Calls remembered per request for counting resends."""
 
 

@@ -8,12 +8,13 @@ named and the call starts a trace of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from meshproxy.linking.gaps import Gap
 from meshproxy.linking.inflight import Cause, InFlight
 from meshproxy.trace.context import SAMPLED, SpanContext
 
-MAX_CANDIDATES = 8
+MAX_CANDIDATES: Final = 8
 """Links on a call that could not be linked; more would say nothing."""
 
 

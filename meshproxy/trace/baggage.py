@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
-MAX_MEMBERS = 64
-MAX_BYTES = 8192
+MAX_MEMBERS: Final = 64
+MAX_BYTES: Final = 8192
 """What everybody has to propagate (W3C Baggage, section 3.3.2); what is beyond is dropped."""
 
-_BLANKS = b" \t"
+_BLANKS: Final = b" \t"
 _KEY = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _is_key = re.compile(_KEY).fullmatch
 _is_member = re.compile(_KEY + rb"[ \t]*=[^\x00-\x08\x0a-\x1f\x7f]*").fullmatch
@@ -24,7 +24,7 @@ _PLAIN_MEMBER = _KEY + rb"=[!-+\--~\x80-\xff]*"
 _is_plain_list = re.compile(_PLAIN_MEMBER + rb"(?:," + _PLAIN_MEMBER + rb")*").fullmatch
 """A list that is already as it would be sent: no blanks, no empty members."""
 
-_UNQUOTED = "!#$&'()*+-./:<=>?@[]^_`{|}~"
+_UNQUOTED: Final = "!#$&'()*+-./:<=>?@[]^_`{|}~"
 """What a value may hold as it is (baggage-octet), less the percent sign."""
 
 

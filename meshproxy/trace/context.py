@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-SAMPLED = 0x01
+from typing import Final
+
+SAMPLED: Final = 0x01
 """The caller may have recorded this trace (W3C Trace Context level 1, section 3.2.2.5.1)."""
 
-RANDOM = 0x02
+RANDOM: Final = 0x02
 """At least the low 56 bits of the trace id are random (level 2, section 3.2.2.5.2)."""
 
-KNOWN_FLAGS = SAMPLED | RANDOM
+KNOWN_FLAGS: Final = SAMPLED | RANDOM
 
 
 class SpanContext:

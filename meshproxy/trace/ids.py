@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from binascii import Error as _NotHex
 from binascii import unhexlify
+from typing import Final
 
-TRACE_ID_SIZE = 16
-SPAN_ID_SIZE = 8
+TRACE_ID_SIZE: Final = 16
+SPAN_ID_SIZE: Final = 8
 ZERO_TRACE_ID = bytes(TRACE_ID_SIZE)
 ZERO_SPAN_ID = bytes(SPAN_ID_SIZE)
-_LARGEST_U64 = 2**64 - 1
-_DIGITS_OF_U64 = 20
+_LARGEST_U64: Final = 2**64 - 1
+_DIGITS_OF_U64: Final = 20
 
 
 def trace_id_from(random16: bytes) -> bytes:

@@ -7,17 +7,17 @@ so that a message never carries two opinions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from meshproxy.trace import baggage, traceparent, tracestate
 from meshproxy.trace.context import SAMPLED, SpanContext
 from meshproxy.trace.formats import FORMATS, Fields, Foreign, Format
 from meshproxy.trace.ids import ZERO_SPAN_ID
 
-TRACECONTEXT = "tracecontext"
+TRACECONTEXT: Final = "tracecontext"
 """The name of W3C Trace Context among the formats."""
 
-_W3C_FIELDS = (b"traceparent", b"tracestate", b"baggage")
+_W3C_FIELDS: Final = (b"traceparent", b"tracestate", b"baggage")
 
 
 class Extracted:

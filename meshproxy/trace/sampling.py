@@ -11,18 +11,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from typing import Final
 
 from meshproxy.trace import tracestate as states
 from meshproxy.trace.glob import Glob
 from meshproxy.trace.propagator import Extracted
 
-_RANDOM_BITS = 56
-NEVER = 1 << _RANDOM_BITS
+_RANDOM_BITS: Final = 56
+NEVER: Final = 1 << _RANDOM_BITS
 """The threshold that no trace reaches."""
 
 _DIGITS = _RANDOM_BITS // 4
-_KEY = "ot"
-_MEMBER_SIZE = 256
+_KEY: Final = "ot"
+_MEMBER_SIZE: Final = 256
 _is_th = re.compile(r"[0-9a-f]{1,14}").fullmatch
 _is_rv = re.compile(r"[0-9a-f]{14}").fullmatch
 

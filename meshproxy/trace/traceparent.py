@@ -9,14 +9,15 @@ from __future__ import annotations
 from binascii import Error as _NotHex
 from binascii import hexlify, unhexlify
 from struct import Struct
+from typing import Final
 
 from meshproxy.trace.context import KNOWN_FLAGS, SpanContext
 from meshproxy.trace.ids import ZERO_SPAN_ID, ZERO_TRACE_ID
 
-_LENGTH = 55
+_LENGTH: Final = 55
 _DASH = ord("-")
-_VERSION_00 = b"00-"
-_HIGHER_VERSIONS = frozenset(b"%02x-" % version for version in range(0x01, 0xFF))
+_VERSION_00: Final = b"00-"
+_HIGHER_VERSIONS: Final = frozenset(b"%02x-" % version for version in range(0x01, 0xFF))
 _split = Struct("3s 32s c 16s 3s").unpack
 """Version with its dash, trace id, a dash, span id, flags with their dash."""
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
-MAX_MEMBERS = 32
+MAX_MEMBERS: Final = 32
 """A longer list is discarded (section 3.3.1.1)."""
 
-MAX_LENGTH = 512
+MAX_LENGTH: Final = 512
 """Characters that everybody has to propagate (section 3.3.1.5); longer lists are cut to this."""
 
-_LARGE_MEMBER = 128
+_LARGE_MEMBER: Final = 128
 """Members longer than this go first when a list is cut (section 3.3.1.5)."""
 
-_BLANKS = " \t"
+_BLANKS: Final = " \t"
 _KEY = r"[a-z0-9][a-z0-9_\-*/@]{0,255}"
 _VALUE = r"[ -+\--<>-~]{0,255}[!-+\--<>-~]"
 _is_key = re.compile(_KEY).fullmatch

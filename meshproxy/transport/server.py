@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from meshproxy.filter import Exchange, Failure
 from meshproxy.transport.client import ClientConnection
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from meshproxy.transport.listener import Listener
     from meshproxy.transport.upstream import Upstream
 
-LINGER = 5.0
+LINGER: Final = 5.0
 """Seconds for which a body that nobody wants any more is still read, so that the client gets to
 read its answer before the connection goes (RFC 9112 section 9.6)."""
 
-RESENDABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+RESENDABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Idempotent methods (RFC 9110 section 9.2.2)."""
 
 

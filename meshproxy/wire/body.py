@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from meshproxy.wire.errors import ProtocolError
 from meshproxy.wire.fields import FieldTable
 
-CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-CHUNK_LINE_LIMIT = 1024
-TRAILER_LIMIT = 16384
+CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+CHUNK_LINE_LIMIT: Final = 1024
+TRAILER_LIMIT: Final = 16384
 
-FRAMING_FIELDS = frozenset({b"content-length", b"transfer-encoding", b"host", b"trailer"})
+FRAMING_FIELDS: Final = frozenset({b"content-length", b"transfer-encoding", b"host", b"trailer"})
 """Must not stand in a trailer section (RFC 9110 section 6.5.1)."""
 
 

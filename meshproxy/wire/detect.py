@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from typing import Final
 
-MAX_LINE = 8192
-MAX_EMPTY_LINES = 4
+MAX_LINE: Final = 8192
+MAX_EMPTY_LINES: Final = 4
 """Bytes of CR and LF that are let pass before a request (RFC 9112 section 2.2)."""
 
 
@@ -19,7 +20,7 @@ class Protocol(Enum):
     OPAQUE = "opaque"
 
 
-HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 section 3.4."""
 
 METHODS = tuple(
@@ -32,8 +33,10 @@ METHODS = tuple(
 )  # fmt: skip
 """What begins with one of these is HTTP, also when the rest of its line is broken."""
 
-REQUEST_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64} [^\r\n\x00]* HTTP/[0-9.]+\r?\n?")
-MAYBE_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}(?: [^\r\n\x00]*)?\r?")
+REQUEST_START: Final = re.compile(
+    rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64} [^\r\n\x00]* HTTP/[0-9.]+\r?\n?"
+)
+MAYBE_METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}(?: [^\r\n\x00]*)?\r?")
 
 
 def detect(data: bytes) -> Protocol | None:

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from meshproxy.wire.errors import ProtocolError
 
-ORDINARY = 0
-MARKED = 1
-HOST = 2
-CONTENT_LENGTH = 3
-TRANSFER_ENCODING = 4
-CONNECTION = 5
-UPGRADE = 6
-EXPECT = 7
-TE = 8
-HOP_BY_HOP = 9
-FORWARDED_FOR = 10
-USER_AGENT = 12
-BAD_HOST = 11
+ORDINARY: Final = 0
+MARKED: Final = 1
+HOST: Final = 2
+CONTENT_LENGTH: Final = 3
+TRANSFER_ENCODING: Final = 4
+CONNECTION: Final = 5
+UPGRADE: Final = 6
+EXPECT: Final = 7
+TE: Final = 8
+HOP_BY_HOP: Final = 9
+FORWARDED_FOR: Final = 10
+USER_AGENT: Final = 12
+BAD_HOST: Final = 11
 
 KINDS = {
     b"host": HOST,
@@ -40,23 +41,23 @@ KINDS = {
 }
 """The names that a proxy itself has to act upon (hop by hop: RFC 9110 section 7.6.1)."""
 
-SECRET = frozenset(
+SECRET: Final = frozenset(
     {b"authorization", b"cookie", b"set-cookie", b"proxy-authorization", b"x-api-key"}
 )
 """Lines that are never remembered: their values are secrets, and differ anyhow."""
 
-REMEMBERED_LINES = 4096
-REMEMBERED_LENGTH = 256
+REMEMBERED_LINES: Final = 4096
+REMEMBERED_LENGTH: Final = 256
 """Bounds of the memory: at most about 3 MB."""
 
-NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """token, RFC 9110 section 5.6.2."""
 
-FORBIDDEN_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """Everything but field-vchar, SP, HTAB and obs-text, RFC 9110 section 5.5."""
 
 URI_HOST = rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z!$%&'()*+\-.;=_~]+)"
-HOST_VALUE = re.compile(rb"(?:" + URI_HOST + rb")?(?::[0-9]*)?")
+HOST_VALUE: Final = re.compile(rb"(?:" + URI_HOST + rb")?(?::[0-9]*)?")
 """uri-host [ ":" port ], RFC 9110 section 7.2; a comma would look like two hosts in one line."""
 
 

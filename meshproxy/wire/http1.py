@@ -8,32 +8,33 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 from meshproxy.wire import fields as f
 from meshproxy.wire.errors import ProtocolError
 from meshproxy.wire.fields import Field, FieldTable
 
-CRLF = b"\r\n"
-END_OF_HEAD = b"\r\n\r\n"
+CRLF: Final = b"\r\n"
+END_OF_HEAD: Final = b"\r\n\r\n"
 
-REMEMBERED_START_LINES = 2048
-REMEMBERED_START_LENGTH = 512
+REMEMBERED_START_LINES: Final = 2048
+REMEMBERED_START_LENGTH: Final = 512
 """Bounds of the memory for start lines: at most about 3 MB."""
 
-REQUEST_LINE = re.compile(
+REQUEST_LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])"
 )
-ABSOLUTE_FORM = re.compile(
+ABSOLUTE_FORM: Final = re.compile(
     rb"[A-Za-z][A-Za-z0-9+\-.]*://" + f.URI_HOST + rb"(?::[0-9]*)?(?:[/?#].*)?", re.DOTALL
 )
-AUTHORITY_FORM = re.compile(f.URI_HOST + rb":[0-9]{1,5}")
+AUTHORITY_FORM: Final = re.compile(f.URI_HOST + rb":[0-9]{1,5}")
 """Forms of the request target beside the origin form, RFC 9112 section 3.2."""
 
-STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
-STRAY = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
+STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+STRAY: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
 """A bare CR, a bare LF, or NUL; a CR at the very end may still be followed by its LF."""
 
-CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
+CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
 class RequestLine:
@@ -326,9 +327,9 @@ def _hop_by_hop(head: Head, index: int, field: Field) -> None:
             head.dropped += [at for at, other in enumerate(head.fields) if other.name in nominated]
 
 
-TE_TRAILERS = (b"TE: trailers", b"Connection: TE")
+TE_TRAILERS: Final = (b"TE: trailers", b"Connection: TE")
 
-KEPT_OPTIONS = frozenset(
+KEPT_OPTIONS: Final = frozenset(
     {b"", b"close", b"keep-alive", b"upgrade", b"te"}
     | {b"host", b"content-length", b"transfer-encoding"}
     | {b"traceparent", b"tracestate", b"baggage"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-MAX_CLIENT_HELLO = 16384
+from typing import Final
+
+MAX_CLIENT_HELLO: Final = 16384
 """More than this is not waited for; large post-quantum key shares are below 2 KiB."""
 
-SERVER_NAME = 0
-HOST_NAME = 0
+SERVER_NAME: Final = 0
+HOST_NAME: Final = 0
 
 
 def server_name(data: bytes) -> str | None:

@@ -21,7 +21,7 @@ def request(path: str) -> bytes:
 
 
 async def test_the_endpoints_show_what_went_by(
-    start: Start, app: App, collector: Collector
+    collector: Collector, start: Start, app: App
 ) -> None:
     proxy = await start(
         {

@@ -49,7 +49,7 @@ async def begin(start: Start, app: App, collector: Collector, **settings: Any) -
 
 
 async def test_a_backend_that_is_away_for_a_while_costs_nothing(
-    start: Start, app: App, collector: Collector
+    collector: Collector, start: Start, app: App
 ) -> None:
     proxy = await begin(start, app, collector, queue={"interval": "10ms"})
     client = await proxy.client()
@@ -73,7 +73,7 @@ async def test_a_backend_that_is_away_for_a_while_costs_nothing(
 
 
 async def test_what_does_not_fit_is_dropped_and_counted(
-    start: Start, app: App, collector: Collector
+    collector: Collector, start: Start, app: App
 ) -> None:
     proxy = await begin(
         start, app, collector, queue={"size": 10, "batch": 5, "interval": "10ms"}, retry_for="10s"

@@ -68,7 +68,7 @@ async def spawn(tmp_path: Path, ports: Ports) -> AsyncIterator[Spawn]:
 
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
-    """An OTLP/HTTP backend."""
+    """An OTLP/HTTP backend. Ask for it before ``start``, so that it is there when spans are drained."""
     collector = await Collector().start()
     yield collector
     await collector.stop()
@@ -81,12 +81,13 @@ Through = Callable[..., Awaitable[InProcess]]
 async def outbound(start: Start, app: App) -> Through:
     """A sidecar with one outbound route to ``app`` that adds nothing: bytes pass as they are.
 
-    Arguments are limits.
+    Arguments are limits. ``protocol="auto"`` detects the protocol, and may connect early to an
+    upstream that could speak first: a connection more, which a test must then reckon with.
     """
 
-    async def begin(**limits: Any) -> InProcess:
+    async def begin(protocol: str = "http", **limits: Any) -> InProcess:
         route = {"upstream": f"127.0.0.1:{app.port}", "trust": "edge", "peer": "app"}
-        return await start({"outbound": [route], "limits": limits})
+        return await start({"outbound": [route | {"protocol": protocol}], "limits": limits})
 
     return begin
 

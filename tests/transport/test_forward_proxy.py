@@ -46,9 +46,7 @@ async def test_the_absolute_form_becomes_the_origin_form(
 async def test_the_target_counts_and_not_the_host_field(start: Start, app: App) -> None:
     _, client = await begin(start)
     await client.send(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: other\r\n\r\n" % app.port)
-    await (await app.accept()).expect(
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % app.port
-    )
+    await (await app.accept()).expect(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % app.port)
 
 
 async def test_credentials_for_the_proxy_stay_here(start: Start, app: App) -> None:

@@ -37,7 +37,7 @@ def client_hello(name: str) -> bytes:
 async def test_bytes_pass_and_the_span_says_how_many(
     first: bytes, protocol: str, outbound: Through, app: App
 ) -> None:
-    proxy = await outbound()
+    proxy = await outbound("auto")
     client = await proxy.client()
     await client.send(first)
     upstream = await app.accept()
@@ -63,7 +63,7 @@ async def test_bytes_pass_and_the_span_says_how_many(
 async def test_a_first_message_may_come_in_pieces(
     whole: bytes, outbound: Through, app: App
 ) -> None:
-    proxy = await outbound()
+    proxy = await outbound("auto")
     client = await proxy.client()
     for at in range(len(whole)):
         await client.send(whole[at : at + 1])
@@ -74,7 +74,7 @@ async def test_a_first_message_may_come_in_pieces(
 
 
 async def test_a_server_may_speak_first(outbound: Through, app: App) -> None:
-    proxy = await outbound()
+    proxy = await outbound("auto")
     client = await proxy.client()
     upstream = await app.accept()
     await upstream.send(b"220 mail.example ESMTP\r\n")
@@ -93,10 +93,8 @@ async def test_a_listener_may_be_told_that_it_is_opaque(start: Start, app: App) 
 
 
 @pytest.mark.parametrize("first_to_end", ["client", "upstream"])
-async def test_either_side_may_end_first(
-    first_to_end: str, outbound: Through, app: App
-) -> None:
-    proxy = await outbound()
+async def test_either_side_may_end_first(first_to_end: str, outbound: Through, app: App) -> None:
+    proxy = await outbound("auto")
     client = await proxy.client()
     await client.send(b"\x00ask")
     upstream = await app.accept()
@@ -114,7 +112,7 @@ async def test_either_side_may_end_first(
 
 
 async def test_a_half_close_right_after_the_first_bytes(outbound: Through, app: App) -> None:
-    proxy = await outbound()
+    proxy = await outbound("auto")
     client = await proxy.client()
     await client.send(b"\x00ask")
     client.half_close()
@@ -139,7 +137,7 @@ async def test_nobody_there(start: Start, ports: Ports) -> None:
 
 @pytest.mark.parametrize("side", ["client", "upstream"])
 async def test_a_reset_is_passed_on(side: str, outbound: Through, app: App) -> None:
-    proxy = await outbound()
+    proxy = await outbound("auto")
     client = await proxy.client()
     await client.send(b"\x00")
     upstream = await app.accept()
@@ -171,7 +169,7 @@ async def test_an_end_at_any_moment_leaves_nothing_behind(start: Start) -> None:
 
 
 async def test_silence_is_cut_after_its_time(outbound: Through, app: App) -> None:
-    proxy = await outbound(connection_idle="200ms")
+    proxy = await outbound("auto", connection_idle="200ms")
     client = await proxy.client()
     await client.send(b"\x00")
     await (await app.accept()).expect(b"\x00")
@@ -180,7 +178,7 @@ async def test_silence_is_cut_after_its_time(outbound: Through, app: App) -> Non
 
 
 async def test_a_slow_reader_stops_the_sender(outbound: Through, app: App) -> None:
-    proxy = await outbound()
+    proxy = await outbound("auto")
     client = await proxy.client(slow=True)
     await client.send(b"\x00")
     upstream = await app.accept()

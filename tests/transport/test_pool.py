@@ -124,7 +124,8 @@ async def test_a_request_that_is_sent_again_is_made_as_the_first_was(
     client = await proxy.client()
     to = b"127.0.0.1:%d" % app.port
     asked = (
-        b"GET http://%b/x HTTP/1.1\r\nHost: other\r\nProxy-Authorization: Basic c2VjcmV0\r\n\r\n" % to
+        b"GET http://%b/x HTTP/1.1\r\nHost: other\r\nProxy-Authorization: Basic c2VjcmV0\r\n\r\n"
+        % to
     )
     sent = b"GET /x HTTP/1.1\r\nHost: %b\r\n\r\n" % to
     await client.send(asked)

@@ -76,12 +76,12 @@ class Pod:
     async def begin(self, config: dict[str, Any], version: int, exempt: bool) -> None:
         """Bring it into the state that a test wants."""
         self.net.redirect(exempt)
-        if not self._config:
+        before, self._config = self._config, config
+        if not before:
             await self.collector.start_in(self.net.pod, OTLP)
             await self.sidecar.start_in(self.net.pod, config | COMMON)
-        elif config is not self._config:
+        elif config is not before:
             await self.reload(config)
-        self._config = config
         self.shop = await self.server(WORLD[version], SHOP)
         self._before = await self.net.pod.get(ADMIN, "/metrics")
         made = total(self._before, "meshproxy_spans_total")

@@ -138,7 +138,7 @@ async def test_the_requests_before_a_bad_one_are_answered(outbound: Through, app
 
 
 async def test_garbage_stops_nobody(outbound: Through, app: App) -> None:
-    proxy = await outbound(header_timeout="200ms")
+    proxy = await outbound("auto", header_timeout="200ms")
     garbage = [b"\x00" * 100, b"\xff\xfe" * 50, b"GET " + b"\x00" * 20 + b"\r\n\r\n", b"\r\n" * 50]
     clients = [await proxy.client() for _ in garbage]
     for client, bytes_ in zip(clients, garbage, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support.fixtures import Through
@@ -42,7 +42,10 @@ CUTS = st.lists(st.integers(1, len(REQUESTS) - 1), max_size=12)
 
 @given(CUTS, st.lists(st.lists(st.integers(1, 60), max_size=6), min_size=4, max_size=4))
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failure waits: shrinking takes ages
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 async def test_any_split_gives_what_the_whole_gives(
     outbound: Through, app: App, cuts: list[int], answer_cuts: list[list[int]]

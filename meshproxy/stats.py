@@ -10,6 +10,7 @@ BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 """Upper bounds of the duration histogram, in seconds."""
 
 MAX_SERIES: Final = 2000
+MAX_DESTINATIONS: Final = 500
 OTHER: Final = "_OTHER"
 
 
@@ -57,3 +58,10 @@ class Stats:
                 key = (direction, method, OTHER, status)
             found = self.series.setdefault(key, Series())
         return found
+
+    def upstream_error(self, destination: str, kind: str) -> None:
+        """Count a failure; past `MAX_DESTINATIONS` for all others together."""
+        key = (destination, kind)
+        if key not in self.upstream_errors and len(self.upstream_errors) >= MAX_DESTINATIONS:
+            key = (OTHER, kind)
+        self.upstream_errors[key] += 1

@@ -38,6 +38,18 @@ OLD_SERVER_NAMES = {"server.address": "net.host.name", "server.port": "net.host.
 OLD_CLIENT_NAMES = {"server.address": "net.peer.name", "server.port": "net.peer.port"}
 
 
+LONGEST_NAME: Final = 512
+"""Bytes of a Host or User-Agent, or of a forwarded client address, that become an attribute."""
+
+LONGEST_TARGET: Final = 4096
+"""Characters of a path, and of a query, that become an attribute."""
+
+
+def bounded(value: bytes) -> bytes:
+    """A header value, cut when it is longer than any real one."""
+    return value if len(value) <= LONGEST_NAME else value[:LONGEST_NAME]
+
+
 def method_of(raw: bytes) -> tuple[str, str]:
     """``http.request.method``, and the original when that is not a known method."""
     method = raw.decode("latin-1")
@@ -69,7 +81,7 @@ def client_address(exchange: Exchange) -> str:
     if request.forwarded:
         first = request.fields[request.forwarded[0]].value.partition(b",")[0].strip(b" \t")
         if first:
-            return first.decode("latin-1")
+            return bounded(first).decode("latin-1")
     return exchange.client[0]
 
 

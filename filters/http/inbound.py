@@ -156,8 +156,8 @@ class Inbound:
         key = (
             target.name,
             exchange.status,
-            request.host,
-            request.agent,
+            names.bounded(request.host),
+            names.bounded(request.agent),
             received.propagation,
             received.gap,
             failure.kind if failure is not None else None,

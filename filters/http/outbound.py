@@ -149,7 +149,7 @@ class Outbound:
             request.line.method,
             route,
             exchange.status,
-            exchange.authority,
+            names.bounded(exchange.authority),
             exchange.destination,
             failure and (failure.kind, exchange.response is None),
             decision.propagation,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from filters.http.attributes import LONGEST_TARGET
 from meshproxy.wire.http1 import RequestLine
 
 VARIABLE_SEGMENT: Final = re.compile(
@@ -17,6 +18,7 @@ VARIABLE_SEGMENT: Final = re.compile(
     r"|[^/]*@[^/]*"  # mail address
     r"|[^/]*%[0-9A-Fa-f]{2}[^/]*"  # free text
     r"|[0-9A-Za-z]{1,4}[-_][0-9]{2,}"  # prefixed number, as in ORD-1234
+    r"|[^/]{65,}"  # too long for a name
 )
 """A path segment that differs from request to request."""
 
@@ -58,7 +60,9 @@ class Routes:
         if isinstance(note, Target) and note.routes is self:
             return note
         path, query = _split(line.target.decode("utf-8", "replace"))
-        target = Target(self, line.method.decode("latin-1"), path, query, self._route(path))
+        method = line.method.decode("latin-1")
+        route = self._route(path)
+        target = Target(self, method, path[:LONGEST_TARGET], query[:LONGEST_TARGET], route)
         line.note = target
         return target
 

@@ -93,11 +93,11 @@ class Shapes:
         scheme = exchange.scope.scheme
         pairs: Pairs = [("url.scheme", scheme)]
         if exchange.request.host:
-            host, port = names.host_and_port(exchange.request.host, scheme)
+            host, port = names.host_and_port(names.bounded(exchange.request.host), scheme)
             pairs += [("server.address", host), ("server.port", port)]
         if route:
             pairs.append(("http.route", route))
-        agent = exchange.request.agent
+        agent = names.bounded(exchange.request.agent)
         if agent:
             pairs.append(("user_agent.original", agent.decode("utf-8", "replace")))
         pairs += verdict
@@ -113,7 +113,7 @@ class Shapes:
         scheme = "https" if exchange.tls else "http"
         host, port = exchange.destination
         if exchange.authority and method != "CONNECT":
-            host, port = names.host_and_port(exchange.authority, scheme)
+            host, port = names.host_and_port(names.bounded(exchange.authority), scheme)
         pairs: Pairs = [("server.address", host), ("server.port", port)]
         if exchange.peer:
             pairs.append(("peer.service", exchange.peer))

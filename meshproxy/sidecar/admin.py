@@ -112,10 +112,12 @@ class Site:
         if listen == self.listen:
             return
         address = Address.parse_listen(listen)
-        runner = web.AppRunner(self._make(), access_log=None, handle_signals=False)
+        runner = web.AppRunner(
+            self._make(), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
         await runner.setup()
         try:
-            site = web.TCPSite(runner, address.host or None, address.port, shutdown_timeout=1.0)
+            site = web.TCPSite(runner, address.host or None, address.port)
             await site.start()
         except OSError as error:
             await runner.cleanup()

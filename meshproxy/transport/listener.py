@@ -20,6 +20,7 @@ from meshproxy.transport.replies import reply
 from meshproxy.transport.runtime import Host, Runtime, plain_host
 from meshproxy.transport.server import ServerConnection
 from meshproxy.transport.sockets import BACKLOG, listening_sockets
+from meshproxy.transport.turned_away import MOST, TurnedAway
 from meshproxy.transport.upstream import Upstream
 from meshproxy.wire.errors import ProtocolError
 from meshproxy.wire.http1 import Request
@@ -183,9 +184,11 @@ class Listener:
     def _turn_away(self, transport: asyncio.Transport) -> None:
         self.runtime.stats.refused[(self.name, 503, "too_many_connections")] += 1
         self._log("too many connections", limit=self.pipeline.limits.connections)
-        if self.route.protocol != "opaque" and self.route.mode != "redirect":
-            transport.write(reply(503, "Too many connections.", close=True))
-        transport.close()
+        speaks_http = self.route.protocol != "opaque" and self.route.mode != "redirect"
+        if speaks_http and self.runtime.turned_away < MOST:
+            TurnedAway(self.runtime, transport, reply(503, "Too many connections.", close=True))
+        else:
+            transport.abort()
         self.left()
 
     def refused(self, client: Host, error: ProtocolError) -> None:

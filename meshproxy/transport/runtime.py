@@ -25,6 +25,7 @@ class Runtime:
         self.stats = stats
         self.draining = False
         self.connections = 0
+        self.turned_away = 0
         self._inbound = 0
         self._left = asyncio.Event()
         self.own_listeners: set[Host] = set()

@@ -360,7 +360,7 @@ class ServerConnection:
 
     def upstream_failed(self, status: int, kind: str, message: str) -> None:
         """The upstream is at fault: count that, and answer ``status`` if it can still be."""
-        self.runtime.stats.upstream_errors[(self._where(), kind)] += 1
+        self.runtime.stats.upstream_error(self._where(), kind)
         self.fail(status, Failure(kind, message))
 
     def _where(self) -> str:
@@ -375,7 +375,7 @@ class ServerConnection:
         before = self.exchange
         before.failure = Failure("upstream_reset", f"A pooled connection was gone: {error}.")
         self.pipeline.end(before)
-        self.runtime.stats.upstream_errors[(self._where(), "stale_connection")] += 1
+        self.runtime.stats.upstream_error(self._where(), "stale_connection")
         raw = CRLF.join((before.request.line.raw, *before.request.lines))
         request = read_request(raw, self.pipeline.table, self.pipeline.limits.headers)
         if self._fixed is None:

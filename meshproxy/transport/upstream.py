@@ -109,6 +109,6 @@ class Upstream:
             )
         except ConnectError as error:
             where = self.peer or f"{self.destination[0]}:{self.destination[1]}"
-            self.runtime.stats.upstream_errors[(where, error.failure.kind)] += 1
+            self.runtime.stats.upstream_error(where, error.failure.kind)
             raise
         return protocol

@@ -1,4 +1,4 @@
-"""Telemetry loses to traffic: a backend that is away costs no request, and every span is counted."""
+"""Telemetry loses to traffic: a backend that is away costs no request; every span is counted."""
 
 from __future__ import annotations
 

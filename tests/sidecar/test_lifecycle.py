@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,13 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+def route_to(app: App) -> dict[str, Any]:
+    """HTTP only, so that no connection is made for a server that might speak first."""
+    return {"upstream": f"127.0.0.1:{app.port}", "protocol": "http"}
+
+
 async def in_flight(sidecar: SidecarProcess, app: App) -> tuple[Peer, Peer]:
-    client = await sidecar.client()
+    client = await sidecar.client(sidecar.inbound[0])
     await client.send(GET)
     upstream = await app.accept()
     await upstream.head()
@@ -28,7 +34,7 @@ async def in_flight(sidecar: SidecarProcess, app: App) -> tuple[Peer, Peer]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains(number: signal.Signals, spawn: Spawn, app: App) -> None:
-    sidecar = await spawn({"inbound": [{"upstream": f"127.0.0.1:{app.port}"}]})
+    sidecar = await spawn({"inbound": [route_to(app)]})
     idle = await sidecar.client()
     client, upstream = await in_flight(sidecar, app)
     sidecar.signal(number)
@@ -51,8 +57,8 @@ async def test_calls_of_a_request_in_flight_may_still_be_made(spawn: Spawn, app:
     far = await App().start()
     sidecar = await spawn(
         {
-            "inbound": [{"upstream": f"127.0.0.1:{app.port}"}],
-            "outbound": [{"upstream": f"127.0.0.1:{far.port}"}],
+            "inbound": [route_to(app)],
+            "outbound": [route_to(far)],
         }
     )
     client, upstream = await in_flight(sidecar, app)
@@ -72,10 +78,13 @@ async def test_calls_of_a_request_in_flight_may_still_be_made(spawn: Spawn, app:
 
 async def test_the_drain_limit_cuts(spawn: Spawn, app: App) -> None:
     sidecar = await spawn(
-        {"inbound": [{"upstream": f"127.0.0.1:{app.port}"}], "limits": {"drain": "200ms"}}
+        {
+            "inbound": [route_to(app), route_to(app) | {"protocol": "opaque"}],
+            "limits": {"drain": "200ms"},
+        }
     )
     client, upstream = await in_flight(sidecar, app)
-    passing = await sidecar.client()
+    passing = await sidecar.client(sidecar.inbound[1])
     await passing.send(b"\x00")
     await (await app.accept()).expect(b"\x00")
     sidecar.signal(signal.SIGTERM)
@@ -87,7 +96,7 @@ async def test_the_drain_limit_cuts(spawn: Spawn, app: App) -> None:
 
 
 async def test_a_kill_during_the_drain_does_not_hang_anybody(spawn: Spawn, app: App) -> None:
-    sidecar = await spawn({"inbound": [{"upstream": f"127.0.0.1:{app.port}"}]})
+    sidecar = await spawn({"inbound": [route_to(app)]})
     client, upstream = await in_flight(sidecar, app)
     sidecar.signal(signal.SIGTERM)
     await sidecar.logged("draining")
@@ -101,7 +110,7 @@ async def test_quitquitquit_drains(spawn: Spawn, app: App, collector: Collector)
     """Spans that are queued are sent first."""
     sidecar = await spawn(
         {
-            "inbound": [{"upstream": f"127.0.0.1:{app.port}"}],
+            "inbound": [route_to(app)],
             "export": [
                 {"type": "otlp", "endpoint": collector.endpoint, "queue": {"interval": "1m"}}
             ],
@@ -118,7 +127,7 @@ async def test_quitquitquit_drains(spawn: Spawn, app: App, collector: Collector)
 
 
 async def test_two_sidecars_on_one_host_need_no_health_port(spawn: Spawn, app: App) -> None:
-    config = {"inbound": [{"upstream": f"127.0.0.1:{app.port}"}]}
+    config = {"inbound": [route_to(app)]}
     for _ in range(2):
         sidecar = await spawn(config, health=False)
         assert (await sidecar.get("/readyz"))[0] == 200
@@ -128,7 +137,7 @@ async def test_two_sidecars_on_one_host_need_no_health_port(spawn: Spawn, app: A
 async def test_a_port_that_is_taken(what: str, spawn: Spawn, app: App) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        inbound = {"upstream": f"127.0.0.1:{app.port}"}
+        inbound = route_to(app)
         config = {"inbound": [inbound | ({"listen": listen} if what == "inbound" else {})]}
         if what != "inbound":
             config |= {what: {"listen": listen}}  # type: ignore[dict-item]
@@ -151,7 +160,7 @@ async def test_an_exporter_that_cannot_work(spawn: Spawn, app: App, tmp_path: Pa
     bad.write_text("no certificate")
     sidecar = await spawn(
         {
-            "inbound": [{"upstream": f"127.0.0.1:{app.port}"}],
+            "inbound": [route_to(app)],
             "export": [{"type": "otlp", "endpoint": "https://127.0.0.1", "ca": str(bad)}],
         },
         ready=False,
@@ -163,7 +172,7 @@ async def test_an_exporter_that_cannot_work(spawn: Spawn, app: App, tmp_path: Pa
 
 
 async def test_a_signal_while_it_starts(spawn: Spawn, app: App) -> None:
-    sidecar = await spawn({"inbound": [{"upstream": f"127.0.0.1:{app.port}"}]}, ready=False)
+    sidecar = await spawn({"inbound": [route_to(app)]}, ready=False)
     await sidecar.logged("listening", within=20)
     sidecar.signal(signal.SIGTERM)
     assert await sidecar.ended() == 0
@@ -179,7 +188,7 @@ async def test_many_requests_at_once_while_draining_lose_none(spawn: Spawn) -> N
             return
 
     app = await App(serve).start()
-    sidecar = await spawn({"inbound": [{"upstream": f"127.0.0.1:{app.port}"}]})
+    sidecar = await spawn({"inbound": [route_to(app)]})
     answered = 0
     draining = asyncio.Event()
 

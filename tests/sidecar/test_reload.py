@@ -18,6 +18,11 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+def route_to(app: App) -> dict[str, Any]:
+    """HTTP only, so that no connection is made for a server that might speak first."""
+    return {"upstream": f"127.0.0.1:{app.port}", "protocol": "http"}
+
+
 async def reload(sidecar: SidecarProcess, **changes: Any) -> None:
     config = deepcopy(sidecar.config) | changes
     sidecar.write(config)
@@ -34,7 +39,7 @@ async def exchange(client: Peer, app: App) -> None:
 
 async def test_connections_stay_and_requests_go_by_the_new_file(spawn: Spawn, app: App) -> None:
     other = await App().start()
-    sidecar = await spawn({"inbound": [{"upstream": f"127.0.0.1:{app.port}"}]})
+    sidecar = await spawn({"inbound": [route_to(app)]})
     idle, busy = await sidecar.client(), await sidecar.client()
     upstream = None
     for client in (idle, busy):
@@ -49,7 +54,7 @@ async def test_connections_stay_and_requests_go_by_the_new_file(spawn: Spawn, ap
     (listener,) = sidecar.config["inbound"]
     await reload(
         sidecar,
-        inbound=[listener | {"upstream": f"127.0.0.1:{other.port}"}],
+        inbound=[listener | route_to(other)],
         sampling={"rules": [{"match": {"path": "/"}, "ratio": 0}]},
     )
     await sidecar.logged("configuration reloaded")
@@ -67,7 +72,7 @@ async def test_connections_stay_and_requests_go_by_the_new_file(spawn: Spawn, ap
 
 
 async def test_listeners_come_and_go(spawn: Spawn, app: App) -> None:
-    route = {"upstream": f"127.0.0.1:{app.port}"}
+    route = route_to(app)
     sidecar = await spawn({"inbound": [route], "outbound": [route, route]})
     client = await sidecar.client(sidecar.outbound[1])
     await exchange(client, app)
@@ -82,7 +87,7 @@ async def test_listeners_come_and_go(spawn: Spawn, app: App) -> None:
 async def test_a_bad_file_changes_nothing_and_that_is_said(
     mistake: str, spawn: Spawn, app: App
 ) -> None:
-    sidecar = await spawn({"inbound": [{"upstream": f"127.0.0.1:{app.port}"}]})
+    sidecar = await spawn({"inbound": [route_to(app)]})
     (listener,) = sidecar.config["inbound"]
     elsewhere = {"listen": f"127.0.0.1:{sidecar.free_port()}"}
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -116,7 +121,7 @@ async def test_a_bad_file_changes_nothing_and_that_is_said(
 
 
 async def test_the_admin_port_may_move(spawn: Spawn, app: App) -> None:
-    sidecar = await spawn({"inbound": [{"upstream": f"127.0.0.1:{app.port}"}]})
+    sidecar = await spawn({"inbound": [route_to(app)]})
     port = sidecar.free_port()
     await reload(sidecar, admin={"listen": f"127.0.0.1:{port}"})
     await sidecar.logged("configuration reloaded")
@@ -136,7 +141,7 @@ async def test_reloads_under_load_lose_no_request(spawn: Spawn) -> None:
             return
 
     apps = [await App(serve).start() for _ in range(2)]
-    sidecar = await spawn({"inbound": [{"upstream": f"127.0.0.1:{apps[0].port}"}]})
+    sidecar = await spawn({"inbound": [route_to(apps[0])]})
     (listener,) = sidecar.config["inbound"]
     over = asyncio.Event()
 
@@ -151,7 +156,7 @@ async def test_reloads_under_load_lose_no_request(spawn: Spawn) -> None:
     asking = [asyncio.create_task(ask()) for _ in range(10)]
     for number in range(6):
         app = apps[(number + 1) % 2]
-        await reload(sidecar, inbound=[listener | {"upstream": f"127.0.0.1:{app.port}"}])
+        await reload(sidecar, inbound=[listener | route_to(app)])
         await sidecar.logged("configuration reloaded")
     over.set()
     await asyncio.gather(*asking)

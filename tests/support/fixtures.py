@@ -68,7 +68,7 @@ async def spawn(tmp_path: Path, ports: Ports) -> AsyncIterator[Spawn]:
 
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
-    """An OTLP/HTTP backend. Ask for it before ``start``, so that it is there when spans are drained."""
+    """An OTLP/HTTP backend; ask for it before ``start``, so that it is there for the last spans."""
     collector = await Collector().start()
     yield collector
     await collector.stop()

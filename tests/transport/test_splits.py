@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ SENT = REQUESTS.removeprefix(b"\r\n")
 
 def pieces(whole: bytes, cuts: list[int]) -> list[bytes]:
     places = [0, *sorted(cuts), len(whole)]
-    return [whole[a:b] for a, b in zip(places, places[1:], strict=False) if a < b]
+    return [whole[a:b] for a, b in pairwise(places) if a < b]
 
 
 async def send_in_pieces(peer: Peer, parts: list[bytes]) -> None:

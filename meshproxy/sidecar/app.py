@@ -161,7 +161,10 @@ class Sidecar:
         await self.telemetry.reconfigure(config.export, _resource(config))
 
     def request_stop(self) -> None:
-        """Ask for the end; `run_until_stopped` drains."""
+        """Ask for the end; `run_until_stopped` drains. Asked again, it drains no longer."""
+        if self._stop.is_set():
+            for member in self._ticker.members():
+                member.abort()
         self._stop.set()
 
     async def run_until_stopped(self) -> None:

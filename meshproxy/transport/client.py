@@ -9,7 +9,8 @@ from meshproxy.filter import Exchange
 from meshproxy.transport.runtime import plain_host
 from meshproxy.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
 from meshproxy.wire.errors import ProtocolError
-from meshproxy.wire.http1 import END_OF_HEAD, Response, find_end, read_response
+from meshproxy.wire.gather import HeadBuffer
+from meshproxy.wire.http1 import END_OF_HEAD, Response, read_response
 
 if TYPE_CHECKING:
     from meshproxy.transport.server import ServerConnection
@@ -21,7 +22,7 @@ class ClientConnection:
 
     Serves one exchange at a time, for the server connection that `begin` names."""
 
-    __slots__ = ("_body", "_partial", "_searched", "exchange", "fresh", "idle_since", "local",
+    __slots__ = ("_body", "_head", "exchange", "fresh", "idle_since", "local",
                  "remote", "server", "transport", "upstream")  # fmt: skip
 
     transport: asyncio.Transport
@@ -33,8 +34,7 @@ class ClientConnection:
         self.fresh = True
         self.idle_since = 0.0
         self._body: Body | None = None
-        self._partial: bytearray | None = None
-        self._searched = 0
+        self._head = HeadBuffer(skip_empty=False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Adopt the socket."""
@@ -72,7 +72,7 @@ class ClientConnection:
         pipeline = server.pipeline
         limit = pipeline.limits.header_bytes
         while True:
-            end = data.find(END_OF_HEAD) if self._partial is None else -1
+            end = -1 if self._head.begun else data.find(END_OF_HEAD)
             if not 0 <= end <= limit:
                 whole = self._gather(data, limit)
                 if whole is None:
@@ -100,22 +100,11 @@ class ClientConnection:
         self._send_response(server, response, data, end + 4)
 
     def _gather(self, data: bytes, limit: int) -> bytes | None:
-        """Put a head together that came in pieces; None while it is not complete."""
-        partial = self._partial
-        if partial is None:
-            partial = self._partial = bytearray()
-        partial += data
         try:
-            end = find_end(partial, self._searched, limit)
+            return self._head.feed(data, limit)
         except ProtocolError as error:
             message = f"The upstream's answer: {error}"
             raise ProtocolError(502, error.reason, message) from None
-        if end < 0:
-            self._searched = len(partial)
-            return None
-        self._partial = None
-        self._searched = 0
-        return bytes(partial)
 
     def _interim(
         self, server: ServerConnection, exchange: Exchange, response: Response, rest: bytes
@@ -234,7 +223,7 @@ class ClientConnection:
     @property
     def untouched(self) -> bool:
         """Whether it was used before, and closed before a byte of this answer came."""
-        return not self.fresh and self._partial is None
+        return not self.fresh and not self._head.begun
 
     def close(self) -> None:
         """Close, sending first what was written."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from meshproxy.filter import Failure, Passage
+from meshproxy.filter import Passage
 from meshproxy.transport.connect import ConnectError
 from meshproxy.transport.pipeline import now_ns
 from meshproxy.transport.runtime import plain_host
 from meshproxy.transport.sockets import reset
-from meshproxy.transport.tunnel import Tunnel
+from meshproxy.transport.tunnel import Tunnel, failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshproxy.transport.listener import Listener
     from meshproxy.transport.runtime import Host, Runtime
-    from meshproxy.transport.tunnel import TunnelEnd
+    from meshproxy.transport.tunnel import TunnelEnd, failure_of
     from meshproxy.transport.upstream import Upstream
 
 
@@ -129,10 +129,7 @@ class Passing:
         def closed(error: BaseException | None) -> None:
             passage.sent = tunnel.sent
             passage.received = tunnel.received
-            if isinstance(error, TimeoutError):
-                passage.failure = Failure("stream_timeout", str(error))
-            elif error is not None:
-                passage.failure = Failure("reset", f"The connection was cut: {error}.")
+            passage.failure = failure_of(error)
             self._pipeline.close(passage)
             self._listener.left()
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final, cast
 from meshproxy.filter import Exchange, Failure
 from meshproxy.transport.client import ClientConnection
 from meshproxy.transport.connect import ConnectError
+from meshproxy.transport.heads import add_forwarded, name_destination, offer_upgrade
 from meshproxy.transport.pipeline import now_ns
 from meshproxy.transport.replies import reply
 from meshproxy.transport.sockets import reset
-from meshproxy.transport.tunnel import Tunnel
+from meshproxy.transport.tunnel import Tunnel, failure_of
 from meshproxy.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
 from meshproxy.wire.errors import ProtocolError
-from meshproxy.wire.fields import HOST
-from meshproxy.wire.http1 import CRLF, END_OF_HEAD, Request, Response, find_end, read_request
+from meshproxy.wire.gather import HeadBuffer
+from meshproxy.wire.http1 import CRLF, END_OF_HEAD, Request, Response, read_request
 
 if TYPE_CHECKING:
     from meshproxy.transport.listener import Listener
@@ -43,34 +44,10 @@ class ServerConnection:
     the client has yet to read what was written, so nothing more is begun.
     """
 
-    __slots__ = (
-        "_busy",
-        "_close",
-        "_connecting",
-        "_fixed",
-        "_held",
-        "_lingering_since",
-        "_own_names",
-        "_partial",
-        "_paused",
-        "_payload",
-        "_route",
-        "_searched",
-        "_since",
-        "_start",
-        "_upstream",
-        "active_at",
-        "body",
-        "client",
-        "connection",
-        "continued",
-        "exchange",
-        "listener",
-        "pipeline",
-        "runtime",
-        "slow",
-        "transport",
-    )
+    __slots__ = ("_busy", "_close", "_connecting", "_fixed", "_head", "_held", "_lingering_since",
+                 "_own_names", "_paused", "_payload", "_route", "_since", "_start", "_upstream",
+                 "active_at", "body", "client", "connection", "continued", "exchange", "listener",
+                 "pipeline", "runtime", "slow", "transport")  # fmt: skip
 
     transport: asyncio.Transport
     exchange: Exchange
@@ -102,10 +79,9 @@ class ServerConnection:
         self._lingering_since = 0.0
         self._route = listener.route
         self._own_names = self._route.own_names
-        self._partial: bytearray | None = None
+        self._head = HeadBuffer(skip_empty=True)
         self._paused = False
         self._payload: bytes | None = None
-        self._searched = 0
         self._since = 0.0
         self.runtime.ticker.add(self)
 
@@ -129,9 +105,12 @@ class ServerConnection:
     def _read_head(self, data: bytes) -> None:
         limits = self.pipeline.limits
         try:
-            end = data.find(END_OF_HEAD) if self._partial is None and data[0] != 13 else -1
+            head = self._head
+            end = -1 if head.begun or data[0] == 13 else data.find(END_OF_HEAD)
             if not 0 <= end <= limits.header_bytes:
-                whole = self._gather(data, limits.header_bytes)
+                if not head.begun:
+                    self._since = self.runtime.ticker.now
+                whole = head.feed(data, limits.header_bytes)
                 if whole is None:
                     return
                 data = whole
@@ -140,30 +119,6 @@ class ServerConnection:
             self._begin(request, data, end + 4)
         except ProtocolError as error:
             self.refuse(error)
-
-    def _gather(self, data: bytes, limit: int) -> bytes | None:
-        """Put a head together that came in pieces; None while it is not complete.
-
-        Empty lines before a request line are ignored (RFC 9112 section 2.2).
-        """
-        partial = self._partial
-        if partial is None:
-            partial = self._partial = bytearray()
-            self._since = self.runtime.ticker.now
-        partial += data
-        while partial.startswith(CRLF):
-            del partial[:2]
-            self._searched = 0
-        if not partial:
-            self._partial = None  # no request has begun
-            return None
-        end = find_end(partial, self._searched, limit)
-        if end < 0:
-            self._searched = len(partial)
-            return None
-        self._partial = None
-        self._searched = 0
-        return bytes(partial)
 
     def _begin(self, request: Request, data: bytes, position: int) -> None:
         upstream, start = self._fixed, None
@@ -186,17 +141,9 @@ class ServerConnection:
         self.continued = False
         self._close = request.close
         self._busy = True
-        exchange = self.exchange = Exchange(
-            self.listener.scope,
-            request,
-            self.client,
-            upstream.destination,
-            upstream.peer,
-            upstream.tls is not None,
-            now_ns(),
-        )
+        exchange = self.exchange = self._exchange_of(request, upstream)
         if request.host in self._own_names:
-            self._name_destination(exchange, upstream)
+            name_destination(exchange, upstream.authority, upstream.is_named)
         if end < len(data):
             self._hold(data[end:])
         self.pipeline.begin(exchange)
@@ -206,42 +153,24 @@ class ServerConnection:
         head = self._head_to_send(request)
         self._send(head + data[position:end] if end > position else head)
 
-    def _name_destination(self, exchange: Exchange, upstream: Upstream) -> None:
-        """The client took us for the destination: give that its own name, if it has one."""
-        exchange.authority = upstream.authority
-        if upstream.is_named:
-            request = exchange.request
-            for index, field in enumerate(request.fields):
-                if field.kind == HOST:
-                    request.lines[index] = b"Host: " + upstream.authority
+    def _exchange_of(self, request: Request, upstream: Upstream) -> Exchange:
+        return Exchange(
+            self.listener.scope,
+            request,
+            self.client,
+            upstream.destination,
+            upstream.peer,
+            upstream.tls is not None,
+            now_ns(),
+        )
 
     def _head_to_send(self, request: Request) -> bytes:
-        if self.listener.scope.inbound:
-            self._forwarded_for(request)
+        scope = self.listener.scope
+        if scope.inbound:
+            add_forwarded(request, self.client[0], scope.scheme)
         if request.upgrade:
-            self._offer_upgrade(request)
+            offer_upgrade(request)
         return request.encode(self._start)
-
-    def _forwarded_for(self, request: Request) -> None:
-        """X-Forwarded-For, and the scheme if TLS ends here."""
-        before = [request.fields[index].value for index in request.forwarded]
-        request.dropped += request.forwarded
-        request.added.append(
-            b"X-Forwarded-For: " + b", ".join([*before, self.client[0].encode("ascii")])
-        )
-        if self.listener.scope.scheme == "https" and not request.first(b"x-forwarded-proto"):
-            request.added.append(b"X-Forwarded-Proto: https")
-
-    def _offer_upgrade(self, request: Request) -> None:
-        """Upgrade is hop-by-hop, and yet passed on; h2c is not, as we don't speak it."""
-        offers = [
-            offer
-            for offer in request.upgrade.split(b",")
-            if offer.strip(b" \t").lower() not in (b"h2c", b"h2c-settings")
-        ]
-        request.upgrade = b",".join(offers)
-        if offers:
-            request.added += (b"Connection: Upgrade", b"Upgrade: " + request.upgrade.strip(b" \t"))
 
     def _read_body(self, body: Body, data: bytes) -> None:
         try:
@@ -338,10 +267,7 @@ class ServerConnection:
             upstream.write(held)
 
     def _tunnel_closed(self, error: BaseException | None) -> None:
-        if isinstance(error, TimeoutError):
-            self.exchange.failure = Failure("stream_timeout", str(error))
-        elif error is not None:
-            self.exchange.failure = Failure("reset", f"The tunnel was cut: {error}.")
+        self.exchange.failure = failure_of(error)
         self._busy = False
         self.pipeline.end(self.exchange)
         self.listener.left(self)
@@ -370,26 +296,22 @@ class ServerConnection:
     def _resend(self, error: BaseException | None) -> None:
         """A pooled connection was closed meanwhile: once more, on another one.
 
-        Each attempt is an exchange of its own to the filters (W3C Trace Context: a span id each).
+        A call's attempts are exchanges of their own to the filters (W3C Trace Context: each has a
+        span id of its own). In front of the service it is still the one request that came in.
         """
         before = self.exchange
+        self.runtime.stats.upstream_error(self._where(), "stale_connection")
+        if before.scope.inbound:
+            self._send(cast(bytes, self._payload))
+            return
         before.failure = Failure("upstream_reset", f"A pooled connection was gone: {error}.")
         self.pipeline.end(before)
-        self.runtime.stats.upstream_error(self._where(), "stale_connection")
         raw = CRLF.join((before.request.line.raw, *before.request.lines))
         request = read_request(raw, self.pipeline.table, self.pipeline.limits.headers)
         if self._fixed is None:
             self._upstream, self._start = self.listener.resolve(request)
         body = cast(bytes, self._payload).partition(END_OF_HEAD)[2]
-        exchange = self.exchange = Exchange(
-            before.scope,
-            request,
-            before.client,
-            before.destination,
-            before.peer,
-            before.tls,
-            now_ns(),
-        )
+        exchange = self.exchange = self._exchange_of(request, self._upstream)
         exchange.attempt = before.attempt + 1
         exchange.authority = before.authority
         self.pipeline.begin(exchange)
@@ -498,7 +420,7 @@ class ServerConnection:
         stats = self.runtime.stats
         stats.refused[(self.listener.name, error.status, error.reason)] += 1
         self.listener.refused(self.client, error)
-        self._partial = None
+        self._head.clear()
         self._close = True
         self._busy = False
         self._answer(error.status, str(error))
@@ -520,7 +442,7 @@ class ServerConnection:
         elif self._busy:
             if now - self.active_at > limits.stream_idle:
                 self._stalled(limits.stream_idle)
-        elif self._partial is not None:
+        elif self._head.begun:
             if now - self._since > limits.header_timeout:
                 self.refuse(ProtocolError(408, "header_timeout", "The request took too long."))
         elif now - self.active_at > self.runtime.longest_idle(limits.connection_idle):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from meshproxy.filter import Failure
 from meshproxy.transport.runtime import Runtime, plain_host
 from meshproxy.transport.sockets import reset
 
@@ -73,6 +74,13 @@ class Tunnel:
             self._runtime.ticker.discard(self)
             self._runtime.own_sockets.discard(self._own_socket)
             self._closed(self._error)
+
+
+def failure_of(error: BaseException | None) -> Failure | None:
+    """What to call the error with which a tunnel ended."""
+    if isinstance(error, TimeoutError):
+        return Failure("stream_timeout", str(error))
+    return Failure("reset", f"The connection was cut: {error}.") if error is not None else None
 
 
 class TunnelEnd(asyncio.Protocol):

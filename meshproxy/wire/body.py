@@ -8,7 +8,7 @@ from typing import Final
 from meshproxy.wire.errors import ProtocolError
 from meshproxy.wire.fields import FieldTable
 
-CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 CHUNK_LINE_LIMIT: Final = 1024
 TRAILER_LIMIT: Final = 16384
 

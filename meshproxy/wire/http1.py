@@ -22,7 +22,7 @@ REMEMBERED_START_LENGTH: Final = 512
 """Bounds of the memory for start lines: at most about 3 MB."""
 
 REQUEST_LINE: Final = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])"
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/1\.([01])"
 )
 ABSOLUTE_FORM: Final = re.compile(
     rb"[A-Za-z][A-Za-z0-9+\-.]*://" + f.URI_HOST + rb"(?::[0-9]*)?(?:[/?#].*)?", re.DOTALL
@@ -30,7 +30,7 @@ ABSOLUTE_FORM: Final = re.compile(
 AUTHORITY_FORM: Final = re.compile(f.URI_HOST + rb":[0-9]{1,5}")
 """Forms of the request target beside the origin form, RFC 9112 section 3.2."""
 
-STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 STRAY: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
 """A bare CR, a bare LF, or NUL; a CR at the very end may still be followed by its LF."""
 

@@ -124,7 +124,7 @@ async def test_an_upstream_that_accepts_and_cuts_at_once(start: Start) -> None:
     "answer",
     [
         b"garbage\r\n\r\n",
-        b"HTTP/1.1 999 Nope\r\n\r\n",
+        b"HTTP/1.1 099 Nope\r\n\r\n",
         b"HTTP/2 200 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -39,7 +39,7 @@ def refusal(data: bytes) -> tuple[int, str]:
         b"5;a\r\nhello\r\n0;b=c\r\n\r\n",
         b'5;a="b;c";d\r\nhello\r\n' + LAST,
         b"5;\r\nhello\r\n" + LAST,
-        b"5 ;a = \t1\r\nhello\r\n" + LAST,
+        b"5;a = \t1\r\nhello\r\n" + LAST,
         b"5;caf\xc3\xa9\r\nhello\r\n" + LAST,
         # trailers
         b"0\r\nX-Sum: 1\r\n\r\n",
@@ -64,7 +64,7 @@ def test_a_chunk_may_be_large(size: bytes) -> None:
     "line",
     [
         b"", b";a", b"0x5", b"-1", b"+1", b"1_0", b" 5", b"\t5", b"5 ", b"5\t", b"5 5", b"5.0",
-        b"g", b"5,", b"5 a", b"\xb2", b"\x005", b"5\x00", b"five", b"f" * 16, b"0" * 16, b"5;a\x00",
+        b"5 ;a", b"g", b"5,", b"5 a", b"\xb2", b"\x005", b"5\x00", b"five", b"f" * 16, b"0" * 16, b"5;a\x00",
         b"5;a\x01", b"5;a\x7f", b"5;a\rb", b"5\r",
     ],
 )  # fmt: skip

@@ -83,7 +83,8 @@ class Inbound:
             if fields:
                 extracted = tracing.propagator.extract(fields)
                 if exchange.scope.trust == "edge":
-                    extracted, outside = None, extracted
+                    outside = extracted
+                    extracted = None
                 elif extracted.context is None:
                     gap = tracing.broken(fields, extracted)
         target = self._routes.target(request.line)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from meshproxy.config.model import Queue
 from meshproxy.export.queue import SpanQueue
-from meshproxy.trace.span import Span
+from meshproxy.trace.context import SpanContext
+from meshproxy.trace.span import Kind, Span, SpanShape
 
 MakeSpan = Callable[..., Span]
 NEVER = 3600.0
@@ -87,6 +88,9 @@ def test_closed_queue_counts_what_it_held_and_what_comes(make_span: MakeSpan) ->
     assert (len(queue), queue.dropped["shutdown"]) == (0, 2)
 
 
+SPAN = Span(SpanShape("GET /", Kind.SERVER, ()), SpanContext(b"t" * 16, b"s" * 8), b"", 0, 1)
+
+
 @given(
     size=st.integers(1, 6),
     batch=st.integers(1, 8),
@@ -98,7 +102,7 @@ def test_no_span_is_lost_without_being_counted(size: int, batch: int, steps: lis
         offered = taken = 0
         for step in steps:
             if step == "offer":
-                queue.offer(object())  # type: ignore[arg-type]
+                queue.offer(SPAN)
                 offered += 1
             elif step == "hurry":
                 queue.hurry()

@@ -25,11 +25,14 @@ DATA_PATH = (
     "meshproxy/filter.py",
     "meshproxy/transport/client.py",
     "meshproxy/transport/pipeline.py",
+    "meshproxy/transport/runtime.py",
     "meshproxy/transport/server.py",
+    "meshproxy/transport/ticker.py",
     "meshproxy/transport/upstream.py",
     "meshproxy/export/otlp.py",
     "meshproxy/export/protobuf.py",
     "meshproxy/export/queue.py",
+    "meshproxy/export/telemetry.py",
     "filters/http/*.py",
 )
 

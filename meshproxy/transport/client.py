@@ -70,7 +70,7 @@ class ClientConnection:
         server = cast("ServerConnection", self.server)
         exchange = cast(Exchange, self.exchange)
         pipeline = server.pipeline
-        limit = pipeline.limits.header_bytes
+        limit = pipeline.header_bytes
         while True:
             end = -1 if self._head.begun else data.find(END_OF_HEAD)
             if not 0 <= end <= limit:
@@ -80,7 +80,7 @@ class ClientConnection:
                 data = whole
                 end = data.find(END_OF_HEAD)
             response = read_response(
-                data[:end], pipeline.table, pipeline.limits.headers, exchange.request.line.method
+                data[:end], pipeline.table, pipeline.headers, exchange.request.line.method
             )
             code = response.line.code
             if code >= 200:
@@ -167,7 +167,7 @@ class ClientConnection:
         else:
             if server.slow:
                 self.transport.resume_reading()
-            self.upstream.give(self, server.pipeline.limits.pool_size)
+            self.upstream.give(self, server.pipeline.pool_size)
         server.finish()
 
     def _upgrade(

@@ -40,6 +40,9 @@ class Pipeline:
     ) -> None:
         self.filters = tuple(filters)
         self.limits = limits
+        self.header_bytes = limits.header_bytes
+        self.headers = limits.headers
+        self.pool_size = limits.pool_size
         self.stats = stats
         self.table = FieldTable(
             frozenset().union(*(each.marked for each in filters)),

@@ -103,19 +103,19 @@ class ServerConnection:
         self.transport.pause_reading()
 
     def _read_head(self, data: bytes) -> None:
-        limits = self.pipeline.limits
+        pipeline = self.pipeline
         try:
             head = self._head
             end = -1 if head.begun or data[0] == 13 else data.find(END_OF_HEAD)
-            if not 0 <= end <= limits.header_bytes:
+            if not 0 <= end <= pipeline.header_bytes:
                 if not head.begun:
                     self._since = self.runtime.ticker.now
-                whole = head.feed(data, limits.header_bytes)
+                whole = head.feed(data, pipeline.header_bytes)
                 if whole is None:
                     return
                 data = whole
                 end = data.find(END_OF_HEAD)
-            request = read_request(data[:end], self.pipeline.table, limits.headers)
+            request = read_request(data[:end], pipeline.table, pipeline.headers)
             self._begin(request, data, end + 4)
         except ProtocolError as error:
             self.refuse(error)
@@ -307,7 +307,7 @@ class ServerConnection:
         before.failure = Failure("upstream_reset", f"A pooled connection was gone: {error}.")
         self.pipeline.end(before)
         raw = CRLF.join((before.request.line.raw, *before.request.lines))
-        request = read_request(raw, self.pipeline.table, self.pipeline.limits.headers)
+        request = read_request(raw, self.pipeline.table, self.pipeline.headers)
         if self._fixed is None:
             self._upstream, self._start = self.listener.resolve(request)
         body = cast(bytes, self._payload).partition(END_OF_HEAD)[2]

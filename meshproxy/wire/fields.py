@@ -61,15 +61,31 @@ HOST_VALUE: Final = re.compile(rb"(?:" + URI_HOST + rb")?(?::[0-9]*)?")
 """uri-host [ ":" port ], RFC 9110 section 7.2; a comma would look like two hosts in one line."""
 
 
-class Field:
-    """One field line: lower-case name, value without surrounding blanks, and its kind."""
+DECIMAL: Final = re.compile(rb"[0-9]{1,18}")
 
-    __slots__ = ("kind", "name", "value")
+NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
+
+
+class Field:
+    """One field line: lower-case name, value without surrounding blanks, and its kind.
+
+    ``options`` are the lower-case members of a Connection field, ``length`` is the value of a
+    Content-Length field, or -1 when that is not one decimal number.
+    """
+
+    __slots__ = ("kind", "length", "name", "options", "value")
 
     def __init__(self, name: bytes, value: bytes, kind: int) -> None:
         self.name = name
         self.value = value
         self.kind = kind
+        self.length = -1
+        self.options = NO_OPTIONS
+        if kind == CONTENT_LENGTH:
+            if DECIMAL.fullmatch(value):
+                self.length = int(value)
+        elif kind == CONNECTION:
+            self.options = frozenset(each.strip(b" \t") for each in value.lower().split(b","))
 
     def __repr__(self) -> str:
         return f"Field({self.name!r}, {self.value!r}, {self.kind})"

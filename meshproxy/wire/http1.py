@@ -34,8 +34,6 @@ STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-
 STRAY: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
 """A bare CR, a bare LF, or NUL; a CR at the very end may still be followed by its LF."""
 
-CONTENT_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
-
 
 class RequestLine:
     """Method, request target and minor version (RFC 9112 section 3)."""
@@ -139,14 +137,19 @@ class Request(Head):
 
 
 class Response(Head):
-    """A response head. ``until_close``: the body ends with the connection."""
+    """A response head. ``until_close``: the body ends with the connection.
 
-    __slots__ = ("line", "until_close")
+    ``keep_alive`` are the indices of fields ``Connection: keep-alive``. They say nothing, so a
+    response in which nothing else is to be changed is sent on with them, as it came.
+    """
+
+    __slots__ = ("keep_alive", "line", "until_close")
 
     def __init__(self, line: StatusLine, lines: list[bytes], fields: list[Field]) -> None:
         super().__init__(lines, fields)
         self.line = line
         self.until_close = False
+        self.keep_alive: list[int] = []
 
     @property
     def plain(self) -> bool:
@@ -156,6 +159,7 @@ class Response(Head):
     def encode(self) -> bytes:
         """The head as it is sent on, with our own HTTP version (RFC 9110 section 2.5)."""
         raw = self.line.raw
+        self.dropped += self.keep_alive
         return self._splice(raw if self.line.minor else b"HTTP/1.1" + raw[8:])
 
 
@@ -264,7 +268,7 @@ def _request_field(head: Request, index: int, field: Field) -> None:
     kind = field.kind
     value = field.value
     if kind == f.CONTENT_LENGTH:
-        _content_length(head, value)
+        _content_length(head, field)
         if head.length and head.line.method == b"CONNECT":
             raise _connect_with_body()
     elif kind == f.TRANSFER_ENCODING:
@@ -304,10 +308,10 @@ def _tokens(value: bytes) -> set[bytes]:
     return {token.strip(b" \t") for token in value.lower().split(b",")}
 
 
-def _content_length(head: Head, value: bytes) -> None:
-    if head.length is not None or not CONTENT_LENGTH.fullmatch(value):
+def _content_length(head: Head, field: Field) -> None:
+    if head.length is not None or field.length < 0:
         raise ProtocolError(400, "content_length", "Content-Length is not one decimal number.")
-    head.length = int(value)
+    head.length = field.length
 
 
 def _hop_by_hop(head: Head, index: int, field: Field) -> None:
@@ -319,7 +323,7 @@ def _hop_by_hop(head: Head, index: int, field: Field) -> None:
         if b"trailers" in _tokens(field.value) and TE_TRAILERS[0] not in head.added:
             head.added += TE_TRAILERS
     elif field.kind == f.CONNECTION:
-        options = _tokens(field.value)
+        options = field.options
         if b"close" in options:
             head.close = True
         nominated = options - KEPT_OPTIONS
@@ -328,6 +332,8 @@ def _hop_by_hop(head: Head, index: int, field: Field) -> None:
 
 
 TE_TRAILERS: Final = (b"TE: trailers", b"Connection: TE")
+
+KEEP_ALIVE: Final = frozenset({b"keep-alive"})
 
 KEPT_OPTIONS: Final = frozenset(
     {b"", b"close", b"keep-alive", b"upgrade", b"te"}
@@ -380,11 +386,13 @@ def read_response(block: bytes, table: FieldTable, max_fields: int, method: byte
 def _response_field(head: Response, index: int, field: Field) -> None:
     kind = field.kind
     if kind == f.CONTENT_LENGTH:
-        _content_length(head, field.value)
+        _content_length(head, field)
     elif kind == f.TRANSFER_ENCODING:
         if head.chunked or not _ends_in_chunked(field.value):
             raise ProtocolError(502, "transfer_encoding", "Its last coding is not chunked.")
         head.chunked = True
+    elif kind == f.CONNECTION and field.options == KEEP_ALIVE and head.line.minor:
+        head.keep_alive.append(index)
     elif kind in (f.UPGRADE, f.CONNECTION, f.HOP_BY_HOP):
         _hop_by_hop(head, index, field)
     elif kind == f.MARKED:

@@ -64,8 +64,8 @@ def test_a_chunk_may_be_large(size: bytes) -> None:
     "line",
     [
         b"", b";a", b"0x5", b"-1", b"+1", b"1_0", b" 5", b"\t5", b"5 ", b"5\t", b"5 5", b"5.0",
-        b"5 ;a", b"g", b"5,", b"5 a", b"\xb2", b"\x005", b"5\x00", b"five", b"f" * 16, b"0" * 16, b"5;a\x00",
-        b"5;a\x01", b"5;a\x7f", b"5;a\rb", b"5\r",
+        b"5 ;a", b"g", b"5,", b"5 a", b"\xb2", b"\x005", b"5\x00", b"five", b"f" * 16,
+        b"0" * 16, b"5;a\x00", b"5;a\x01", b"5;a\x7f", b"5;a\rb", b"5\r",
     ],
 )  # fmt: skip
 def test_chunk_sizes_that_are_refused(line: bytes) -> None:

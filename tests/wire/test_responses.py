@@ -200,6 +200,14 @@ def test_what_nobody_touched_is_sent_as_it_came() -> None:
     assert head.encode() == data
 
 
+def test_keep_alive_alone_is_no_reason_to_touch_it() -> None:
+    data = answer(LENGTH, b"Connection: Keep-Alive")
+    head = read(data)
+    assert head.plain
+    head.added.append(b"Connection: close")
+    assert head.encode() == answer(LENGTH, b"Connection: close")
+
+
 @pytest.mark.parametrize(
     ("lines", "sent"),
     [

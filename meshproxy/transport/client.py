@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from meshproxy.filter import Exchange
 from meshproxy.transport.runtime import plain_host
+from meshproxy.transport.pipeline import now_ns
 from meshproxy.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
 from meshproxy.wire.errors import ProtocolError
 from meshproxy.wire.gather import HeadBuffer
@@ -97,7 +98,7 @@ class ClientConnection:
             self._switch(server, response, data[end + 4 :])
             return
         server.before_response(response)
-        self._send_response(server, response, data, end + 4)
+        self._send_response(server, exchange, response, data, end + 4)
 
     def _gather(self, data: bytes, limit: int) -> bytes | None:
         try:
@@ -118,7 +119,12 @@ class ClientConnection:
             server.transport.write(response.encode())
 
     def _send_response(
-        self, server: ServerConnection, response: Response, data: bytes, position: int
+        self,
+        server: ServerConnection,
+        exchange: Exchange,
+        response: Response,
+        data: bytes,
+        position: int,
     ) -> None:
         body: Body | None = None
         if response.chunked:
@@ -134,6 +140,8 @@ class ClientConnection:
                 end = body.feed(data, position)
             except ProtocolError as error:
                 broken = error
+        if body is None or body.done:
+            exchange.end_ns = now_ns()  # before the write: the client's span ends after ours
         if response.plain:
             server.transport.write(data if end == len(data) else data[:end])
         else:
@@ -148,6 +156,8 @@ class ClientConnection:
     def _read_body(self, body: Body, data: bytes) -> None:
         server = cast("ServerConnection", self.server)
         end = body.feed(data)
+        if body.done:
+            cast(Exchange, self.exchange).end_ns = now_ns()
         if end == len(data):
             server.transport.write(data)
         else:

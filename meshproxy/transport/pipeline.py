@@ -81,7 +81,8 @@ class Pipeline:
 
     def end(self, exchange: Exchange) -> None:
         """The exchange is over."""
-        exchange.end_ns = now_ns()
+        if not exchange.end_ns:
+            exchange.end_ns = now_ns()
         for each, state in zip(self.filters, exchange.states, strict=True):
             if state is not FAILED:
                 try:

@@ -6,9 +6,9 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TextIO, cast
 
-from meshproxy.export.exporter import PermanentError, SendResult
+from meshproxy.export.exporter import Item, PermanentError, SendResult
 from meshproxy.export.protobuf import utf8
 from meshproxy.export.thread import WriterThread
 from meshproxy.trace.span import Attributes, AttributeValue, Kind, Span, Status
@@ -29,8 +29,13 @@ class ConsoleSpanExporter:
         """Start the writing thread."""
         self._thread.start()
 
-    async def send(self, spans: Sequence[Span]) -> SendResult:
+    def prepare(self, span: Span) -> Span:
+        """Spans are queued as they are (`Exporter.prepare`)."""
+        return span
+
+    async def send(self, items: Sequence[Item]) -> SendResult:
         """Write a line for each span (`Exporter.send`)."""
+        spans = cast(Sequence[Span], items)
         lines: list[str] = []
         for start in range(0, len(spans), _SLICE):
             lines += [format_span(span) + "\n" for span in spans[start : start + _SLICE]]

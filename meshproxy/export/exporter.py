@@ -53,14 +53,25 @@ class ExporterSettingsError(ValueError):
     """An exporter cannot be made from its settings (bad URL, unreadable CA file)."""
 
 
+Item = Span | bytes
+"""What is queued of a span: the span itself, or what an exporter has made of it."""
+
+
 class Exporter(Protocol):
     """Sends spans to one backend. One call at a time."""
+
+    def prepare(self, span: Span) -> Item:
+        """What of a span is queued for `send`. Runs once a span, so it has to be quick.
+
+        Making bytes here is cheaper than later, in batches: the span is still in the processor's
+        caches, and its memory serves the next request (docs/architecture.md).
+        """
 
     async def start(self) -> None:
         """Acquire what needs a running event loop; called once, before `send`."""
 
-    async def send(self, spans: Sequence[Span]) -> SendResult:
-        """Deliver spans, or as many from the front as fit one request.
+    async def send(self, items: Sequence[Item]) -> SendResult:
+        """Deliver spans that `prepare` has seen, or as many from the front as fit one request.
 
         Never holds the event loop for longer than about a millisecond. Raises `RetryableError`
         or `PermanentError`.

@@ -6,8 +6,9 @@ import asyncio
 import os
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
-from meshproxy.export.exporter import PermanentError, SendResult
+from meshproxy.export.exporter import Item, PermanentError, SendResult
 from meshproxy.export.otlp_json import encode_json_spans, frame_json
 from meshproxy.export.thread import WriterThread
 from meshproxy.trace.span import Attributes, Span
@@ -36,8 +37,13 @@ class FileSpanExporter:
         """Start the writing thread; the file is opened with the first line."""
         self._thread.start()
 
-    async def send(self, spans: Sequence[Span]) -> SendResult:
+    def prepare(self, span: Span) -> Span:
+        """Spans are queued as they are (`Exporter.prepare`)."""
+        return span
+
+    async def send(self, items: Sequence[Item]) -> SendResult:
         """Append one line (`Exporter.send`)."""
+        spans = cast(Sequence[Span], items)
         parts: list[bytes] = []
         for start in range(0, len(spans), _SLICE):
             parts.append(encode_json_spans(spans[start : start + _SLICE]))

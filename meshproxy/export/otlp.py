@@ -104,43 +104,44 @@ def encode_resource(attributes: Attributes) -> bytes:
 
 
 def encode_spans(spans: Sequence[Span]) -> bytes:
-    """Encode spans as the repeated field ``spans`` of ScopeSpans; parts may be concatenated.
+    """Encode spans as the repeated field ``spans`` of ScopeSpans; parts may be concatenated."""
+    return b"".join(map(encode_span, spans))
+
+
+def encode_span(span: Span) -> bytes:
+    """Encode one span with its tag, as an element of the field ``spans`` of ScopeSpans.
 
     Raises `struct.error` for a time outside of 64 bits.
     """
-    out: list[bytes] = []
-    for span in spans:
-        parts = [_encode_head(span)]
-        if span.status or span.status_message:
-            parts.append(_encode_status(span))
-        parts.append(span.shape.encoded.get(ENCODING) or _encode_shape(span.shape))
-        shared = span.shared
-        if shared is not None:
-            parts.append(shared.encoded.get(ENCODING) or _encode_shared(shared))
-        for key, value in span.attributes:
-            try:
-                if type(value) is str:
-                    text = value.encode()
-                    parts += (_string_prefixes[key][len(text)], text)
-                    continue
-                if type(value) is int and 0 <= value <= INT64_MAX:
-                    number = _ANY_INT + varint(value)
-                    parts += (_int_prefixes[key][len(number)], number)
-                    continue
-            except (KeyError, IndexError, UnicodeEncodeError):
-                _remember_prefixes(key)
-            parts.append(delimited(_SPAN_ATTRIBUTE, _encode_attribute(key, value)))
-        if span.tracestate:
-            parts.append(delimited(_SPAN_TRACE_STATE, utf8(span.tracestate)))
-        if span.events:
-            parts += [delimited(_SPAN_EVENT, _encode_event(event)) for event in span.events]
-        if span.links:
-            parts += [delimited(_SPAN_LINK, _encode_link(link)) for link in span.links]
-        body = b"".join(parts)
-        size = len(body)
-        out.append(_SPAN_PREFIXES[size] if size < 4096 else _SCOPE_SPANS_SPAN + varint(size))
-        out.append(body)
-    return b"".join(out)
+    parts = [b"", _encode_head(span)]
+    if span.status or span.status_message:
+        parts.append(_encode_status(span))
+    parts.append(span.shape.encoded.get(ENCODING) or _encode_shape(span.shape))
+    shared = span.shared
+    if shared is not None:
+        parts.append(shared.encoded.get(ENCODING) or _encode_shared(shared))
+    for key, value in span.attributes:
+        try:
+            if type(value) is str:
+                text = value.encode()
+                parts += (_string_prefixes[key][len(text)], text)
+                continue
+            if type(value) is int and 0 <= value <= INT64_MAX:
+                number = _ANY_INT + varint(value)
+                parts += (_int_prefixes[key][len(number)], number)
+                continue
+        except (KeyError, IndexError, UnicodeEncodeError):
+            _remember_prefixes(key)
+        parts.append(delimited(_SPAN_ATTRIBUTE, _encode_attribute(key, value)))
+    if span.tracestate:
+        parts.append(delimited(_SPAN_TRACE_STATE, utf8(span.tracestate)))
+    if span.events:
+        parts += [delimited(_SPAN_EVENT, _encode_event(event)) for event in span.events]
+    if span.links:
+        parts += [delimited(_SPAN_LINK, _encode_link(link)) for link in span.links]
+    size = sum(map(len, parts))
+    parts[0] = _SPAN_PREFIXES[size] if size < 4096 else _SCOPE_SPANS_SPAN + varint(size)
+    return b"".join(parts)
 
 
 def span_flags(span: Span) -> int:

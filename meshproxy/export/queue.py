@@ -9,10 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from meshproxy.config.model import Queue
+from meshproxy.export.exporter import Item
 from meshproxy.trace.span import Span
 
 QUEUE_FULL = "queue_full"
 SHUTDOWN = "shutdown"
+INTERNAL_ERROR = "internal_error"
 
 
 class SpanQueue:
@@ -28,6 +30,7 @@ class SpanQueue:
         "_closed",
         "_interval",
         "_mark",
+        "_prepare",
         "_ready",
         "_since",
         "_size",
@@ -36,14 +39,20 @@ class SpanQueue:
         "dropped",
     )
 
-    def __init__(self, settings: Queue, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Queue,
+        clock: Callable[[], float] = time.monotonic,
+        prepare: Callable[[Span], Item] | None = None,
+    ) -> None:
         self._size = settings.size
         self._batch = min(settings.batch, settings.size)
         self._interval = settings.interval
         self._clock = clock
-        self._spans: list[Span] = []
-        # At this length the next offer has more to do than to append: the one comparison on the
-        # hot path stands for "empty", "batch complete", "full" and "closed".
+        self._prepare = prepare
+        self._spans: list[Item] = []
+        # At this length the next offer has more to do than to append: the one comparison stands
+        # for "empty" and "batch complete".
         self._mark = 0
         self._since = 0.0
         self._urgent = 0
@@ -58,12 +67,21 @@ class SpanQueue:
     def offer(self, span: Span) -> None:
         """Take a span, or drop and count it when the queue is full or closed. Never raises."""
         spans = self._spans
-        if len(spans) >= self._mark:
-            self._offer_at_mark(span)
+        length = len(spans)
+        if self._closed:
+            self.dropped[SHUTDOWN] += 1
+        elif length >= self._size:
+            self.dropped[QUEUE_FULL] += 1
         else:
-            spans.append(span)
+            try:
+                spans.append(span if self._prepare is None else self._prepare(span))
+            except Exception:
+                self.dropped[INTERNAL_ERROR] += 1
+                return
+            if length >= self._mark:
+                self._set_mark()
 
-    async def take(self) -> list[Span]:
+    async def take(self) -> list[Item]:
         """Wait for a batch: complete, or old enough, or hurried; at least one span."""
         if not self._spans:
             await self._arrived.wait()
@@ -92,15 +110,6 @@ class SpanQueue:
         self._mark = 0
         self.dropped[SHUTDOWN] += left
         return left
-
-    def _offer_at_mark(self, span: Span) -> None:
-        if self._closed:
-            self.dropped[SHUTDOWN] += 1
-        elif len(self._spans) >= self._size:
-            self.dropped[QUEUE_FULL] += 1
-        else:
-            self._spans.append(span)
-            self._set_mark()
 
     def _set_mark(self) -> None:
         """Bring the mark and the events in line with the length, which has just passed a bound."""

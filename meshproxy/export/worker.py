@@ -16,16 +16,15 @@ from meshproxy.config.model import Queue
 from meshproxy.export.exporter import (
     Exporter,
     ExportError,
+    Item,
     PermanentError,
     RetryableError,
     SendResult,
 )
-from meshproxy.export.queue import SHUTDOWN, SpanQueue
+from meshproxy.export.queue import INTERNAL_ERROR, SHUTDOWN, SpanQueue
 from meshproxy.export.retry import Retry
-from meshproxy.trace.span import Span
 
 RETRY_TIMEOUT = "retry_timeout"
-INTERNAL_ERROR = "internal_error"
 
 _MESSAGE_INTERVAL = 60.0
 """Seconds between two log lines about what backends say of spans that they did not keep."""
@@ -79,13 +78,13 @@ class Worker:
     ) -> None:
         self.name = name
         self._exporter = exporter
-        self._queue = SpanQueue(queue, clock)
+        self._queue = SpanQueue(queue, clock, exporter.prepare)
         self._retry = retry
         self._clock = clock
         self.offer = self._queue.offer
         """Take a span without waiting (`SpanQueue.offer`)."""
         self._task: asyncio.Task[None] | None = None
-        self._in_flight: list[Span] = []
+        self._in_flight: list[Item] = []
         self._handled = 0
         self._progress = asyncio.Event()
         self._sent = 0

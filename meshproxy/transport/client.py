@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from meshproxy.filter import Exchange
-from meshproxy.transport.runtime import plain_host
 from meshproxy.transport.pipeline import now_ns
+from meshproxy.transport.runtime import plain_host
 from meshproxy.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
 from meshproxy.wire.errors import ProtocolError
 from meshproxy.wire.gather import HeadBuffer

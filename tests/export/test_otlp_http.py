@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,20 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from meshproxy import __version__
 from meshproxy.config.model import OtlpExporter, Queue
 from meshproxy.export.exporter import ExporterSettingsError, PermanentError, RetryableError
+from meshproxy.export.otlp import encode_span
 from meshproxy.export.otlp_http import MAX_REQUEST, OtlpHttpExporter, traces_url
 from meshproxy.export.retry import Retry
 from meshproxy.export.worker import Worker
 from meshproxy.trace.span import Span
 
 MakeSpan = Callable[..., Span]
+
+
+def encoded(spans: Sequence[Span]) -> list[bytes]:
+    """Spans as `OtlpHttpExporter.prepare` leaves them in the queue."""
+    return [encode_span(span) for span in spans]
+
+
 Open = Callable[..., Any]
 RESOURCE = (("service.name", "cart"),)
 NOW = 1_700_000_000.0
@@ -62,7 +70,7 @@ async def test_request_is_gzipped_protobuf_with_all_headers(
     sender = await exporter(
         backend.url, headers={"api-key": "secret", "content-type": "text/plain"}
     )
-    result = await sender.send([make_span(1), make_span(2)])
+    result = await sender.send(encoded([make_span(1), make_span(2)]))
     assert (result.taken, result.dropped) == (2, {})
     (path, headers, body) = backend.requests[0]
     assert path == "/v1/traces"
@@ -79,7 +87,7 @@ async def test_request_is_gzipped_protobuf_with_all_headers(
 async def test_compression_can_be_off(serve: Any, exporter: Open, make_span: MakeSpan) -> None:
     backend = await serve()
     sender = await exporter(f"{backend.url}/custom/path", compression="none")
-    await sender.send([make_span(1)])
+    await sender.send(encoded([make_span(1)]))
     assert backend.requests[0][0] == "/custom/path"
     assert "content-encoding" not in backend.requests[0][1]
     assert backend.span_numbers() == [1]
@@ -92,7 +100,7 @@ async def test_retryable_statuses(
     backend = await serve(reply(status, headers={"Retry-After": "7"}))
     sender = await exporter(backend.url)
     with pytest.raises(RetryableError) as caught:
-        await sender.send([make_span(1)])
+        await sender.send(encoded([make_span(1)]))
     assert caught.value.retry_after == 7
     assert str(status) in str(caught.value)
 
@@ -104,7 +112,7 @@ async def test_all_other_statuses_are_permanent_and_redirects_are_not_followed(
     backend = await serve(reply(status, headers={"Location": "/elsewhere"}))
     sender = await exporter(backend.url)
     with pytest.raises(PermanentError) as caught:
-        await sender.send([make_span(1)])
+        await sender.send(encoded([make_span(1)]))
     assert caught.value.reason == "rejected"
     assert len(backend.requests) == 1
 
@@ -116,7 +124,7 @@ async def test_retry_after_as_a_date(
     backend = await serve(reply(503, headers={"Retry-After": date}))
     sender = await exporter(backend.url)
     with pytest.raises(RetryableError) as caught:
-        await sender.send([make_span(1)])
+        await sender.send(encoded([make_span(1)]))
     assert caught.value.retry_after == 25
 
 
@@ -135,7 +143,7 @@ async def test_error_says_what_the_backend_said(
     backend = await serve(reply(401, body, {"Content-Type": content_type}))
     sender = await exporter(backend.url)
     with pytest.raises(PermanentError, match=r"^HTTP 401: no key$"):
-        await sender.send([make_span(1)])
+        await sender.send(encoded([make_span(1)]))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +169,7 @@ async def test_partial_success_is_counted(
 ) -> None:
     backend = await serve(reply(200, body))
     sender = await exporter(backend.url)
-    result = await sender.send([make_span(1), make_span(2)])
+    result = await sender.send(encoded([make_span(1), make_span(2)]))
     assert (result.taken, result.dropped, result.message) == (2, dropped, message)
     assert len(backend.requests) == 1
 
@@ -172,7 +180,7 @@ async def test_backend_that_hangs_is_left_after_the_timeout(
     backend = await serve(reply(hang=True))
     sender = await exporter(backend.url, timeout=0.05)
     with pytest.raises(RetryableError):
-        await sender.send([make_span(1)])
+        await sender.send(encoded([make_span(1)]))
 
 
 async def test_giant_answer_is_cut_and_the_next_request_works(
@@ -180,11 +188,11 @@ async def test_giant_answer_is_cut_and_the_next_request_works(
 ) -> None:
     backend = await serve(reply(200, bytes(8_000_000)), reply(400, b"x" * 8_000_000), reply())
     sender = await exporter(backend.url)
-    assert (await sender.send([make_span(1)])).dropped == {}
+    assert (await sender.send(encoded([make_span(1)]))).dropped == {}
     with pytest.raises(PermanentError) as caught:
-        await sender.send([make_span(2)])
+        await sender.send(encoded([make_span(2)]))
     assert len(str(caught.value)) < 1000
-    await sender.send([make_span(3)])
+    await sender.send(encoded([make_span(3)]))
     assert backend.span_numbers() == [1, 2, 3]
 
 
@@ -194,7 +202,7 @@ async def test_requests_stay_below_the_largest_size(
     backend = await serve()
     sender = await exporter(backend.url, compression="none")
     spans = [make_span(n, attributes=(("body", "x" * 9000),)) for n in range(1, 301)]
-    left = spans
+    left = encoded(spans)
     while left:
         left = left[(await sender.send(left)).taken :]
     assert backend.span_numbers() == number_of(spans)
@@ -209,9 +217,12 @@ async def test_span_that_fits_no_request_is_dropped_and_others_pass(
     backend = await serve()
     sender = await exporter(backend.url)
     giant = (("body", "x" * MAX_REQUEST),)
-    result = await sender.send([make_span(1, attributes=giant), make_span(2)])
+    result = await sender.send(encoded([make_span(3, attributes=giant)]))
+    assert result.dropped == {"too_large": 1}
     assert (result.taken, result.dropped) == (2, {"too_large": 1})
-    assert (await sender.send([make_span(3, attributes=giant)])).dropped == {"too_large": 1}
+    assert (await sender.send(encoded([make_span(3, attributes=giant)]))).dropped == {
+        "too_large": 1
+    }
     assert backend.span_numbers() == [2]
 
 
@@ -221,7 +232,7 @@ async def test_proxies_of_the_environment_are_not_used(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     backend = await serve()
-    await (await exporter(backend.url)).send([make_span(1)])
+    await (await exporter(backend.url)).send(encoded([make_span(1)]))
     assert backend.span_numbers() == [1]
 
 
@@ -245,10 +256,10 @@ async def test_own_authority_is_trusted_and_no_other(
         for ca, name in ((authority, "good.pem"), (stranger, "bad.pem")):
             ca.cert_pem.write_to_path(str(tmp_path / name))
         good = await exporter(url, ca=str(tmp_path / "good.pem"))
-        assert (await good.send([make_span(1)])).taken == 1
+        assert (await good.send(encoded([make_span(1)]))).taken == 1
         bad = await exporter(url, ca=str(tmp_path / "bad.pem"))
         with pytest.raises(RetryableError):
-            await bad.send([make_span(1)])
+            await bad.send(encoded([make_span(1)]))
     finally:
         await runner.cleanup()
 
@@ -315,7 +326,7 @@ async def test_connection_dropped_without_an_answer_is_retryable(
     async with await asyncio.start_server(drop, "127.0.0.1", 0) as server:
         sender = await exporter(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         with pytest.raises(RetryableError):
-            await sender.send([make_span(1)])
+            await sender.send(encoded([make_span(1)]))
 
 
 async def test_answer_that_breaks_off_after_its_status_is_not_sent_again(
@@ -328,7 +339,7 @@ async def test_answer_that_breaks_off_after_its_status_is_not_sent_again(
 
     async with await asyncio.start_server(break_off, "127.0.0.1", 0) as server:
         sender = await exporter(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        assert (await sender.send([make_span(1)])).taken == 1
+        assert (await sender.send(encoded([make_span(1)]))).taken == 1
 
 
 async def test_connection_is_kept_alive(make_span: MakeSpan, exporter: Open) -> None:
@@ -351,6 +362,6 @@ async def test_connection_is_kept_alive(make_span: MakeSpan, exporter: Open) -> 
         port = server.sockets[0].getsockname()[1]
         sender = await exporter(f"http://127.0.0.1:{port}")
         for number in range(1, 4):
-            await sender.send([make_span(number)])
+            await sender.send(encoded([make_span(number)]))
         await sender.close()
     assert connections == 1

@@ -32,6 +32,9 @@ class Scripted:
     async def start(self) -> None:
         pass
 
+    def prepare(self, span: Span) -> Span:
+        return span
+
     async def send(self, spans: Sequence[Span]) -> SendResult:
         self.calls.append(list(spans))
         self.called.set()

@@ -46,7 +46,7 @@ $(READY): pyproject.toml requirements.lock
 
 $(COMPILED)/.ready: $(READY) $(SOURCES)
 	@echo "compiling the data path (about a minute)"
-	@rm -rf $(COMPILED)
+	@rm -rf $(COMPILED) && mkdir -p .cache
 	@$(BIN)/python -W ignore setup.py --quiet build --build-base .cache/build --build-lib $(COMPILED) \
 	  > .cache/build.log 2>&1 || (cat .cache/build.log; exit 1)
 	@$(BIN)/python -m compileall -q $(COMPILED)

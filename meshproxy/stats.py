@@ -36,7 +36,6 @@ class Stats:
 
     def __init__(self) -> None:
         self.series: dict[tuple[str, str, str, str], Series] = {}
-        self.active: Counter[str] = Counter()
         self.connections: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
         self.passed: Counter[tuple[str, str]] = Counter()

@@ -50,7 +50,7 @@ class Service(Record, frozen=True):
     ] = None
     environment: Annotated[str | None, Meta(description="deployment.environment.name")] = None
     instance: Annotated[
-        str | None, Meta(description="service.instance.id; a random one when not given")
+        str | None, Meta(description="service.instance.id; host name and process id when not given")
     ] = None
     attributes: Annotated[
         dict[Name, str], Meta(description="further resource attributes, by name")
@@ -191,7 +191,7 @@ class Linking(Record, frozen=True):
     ] = 0.99
     process: Annotated[
         Literal["auto", "off"],
-        Meta(description="auto: evidence from the service's process where it can be had"),
+        Meta(description="for evidence from the service's process; has no effect in this version"),
     ] = "auto"
 
 

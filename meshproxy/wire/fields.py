@@ -46,9 +46,9 @@ SECRET: Final = frozenset(
 )
 """Lines that are never remembered: their values are secrets, and differ anyhow."""
 
-REMEMBERED_LINES: Final = 4096
+REMEMBERED_LINES: Final = 1024
 REMEMBERED_LENGTH: Final = 256
-"""Bounds of the memory: at most about 3 MB."""
+"""Bounds of the memory: at most about 0.8 MB."""
 
 NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """token, RFC 9110 section 5.6.2."""

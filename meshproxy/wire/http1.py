@@ -17,9 +17,9 @@ from meshproxy.wire.fields import Field, FieldTable
 CRLF: Final = b"\r\n"
 END_OF_HEAD: Final = b"\r\n\r\n"
 
-REMEMBERED_START_LINES: Final = 2048
+REMEMBERED_START_LINES: Final = 512
 REMEMBERED_START_LENGTH: Final = 512
-"""Bounds of the memory for start lines: at most about 3 MB."""
+"""Bounds of the memory for start lines: at most about 0.8 MB."""
 
 REQUEST_LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/1\.([01])"

@@ -32,7 +32,6 @@ DATA_PATH = (
     "meshproxy/export/otlp.py",
     "meshproxy/export/protobuf.py",
     "meshproxy/export/queue.py",
-    "meshproxy/export/telemetry.py",
     "filters/http/*.py",
 )
 

@@ -9,40 +9,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
-from meshproxy import __version__
+from meshproxy import __version__, gapreport
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "sidecar": (),
-    "demo": (),
-    "config": ("check", "schema"),
-    "gaps": (),
-}
-"""Commands and their subcommands."""
-
-
-FETCH_TIMEOUT = 5.0
-"""Seconds that a sidecar has for its answer."""
-
-FETCH_LIMIT = 16 << 20
-"""Bytes of an answer that are read."""
-
-_GAP_COLUMNS = (
-    ("SERVICE", "<"),
-    ("ROUTE", "<"),
-    ("DESTINATION", "<"),
-    ("KIND", "<"),
-    ("COUNT", ">"),
-    ("CALLS", ">"),
-    ("SHARE", ">"),
-    ("EXAMPLE", "<"),
-)
-"""Titles and alignments."""
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What `argparse.ArgumentParser.add_subparsers` gives."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,23 +45,10 @@ def _dispatch(arguments: list[str]) -> int:
         return USAGE
     parser = _parser()
     options = parser.parse_args(arguments)
-    match options.command, getattr(options, "subcommand", None):
-        case "sidecar", _:
-            from meshproxy.sidecar.main import run as run_sidecar
-
-            return run_sidecar(options.config)
-        case "demo", _:
-            from meshproxy.demo.main import run as run_demo
-
-            return run_demo(options.keep)
-        case "gaps", _:
-            return _gaps(options.sidecar, options.json)
-        case "config", "check":
-            return _config_check(options.files)
-        case "config", "schema":
-            return _config_schema()
-    parser.print_help(sys.stderr)
-    return USAGE
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    return COMMANDS[options.command].run(options)
 
 
 def unknown_command(arguments: Sequence[str]) -> str | None:
@@ -98,7 +61,7 @@ def unknown_command(arguments: Sequence[str]) -> str | None:
             near = get_close_matches(word, known, n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"there is: {', '.join(known)}"
             return f'unknown command "{word}", {hint}'
-        known = COMMANDS.get(word, ())
+        known = COMMANDS[word].subcommands if word in COMMANDS else ()
     return None
 
 
@@ -109,23 +72,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"meshproxy {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for command in COMMANDS.values():
+        command.add_parser(commands)
+    return parser
 
+
+def _sidecar_parser(commands: Commands) -> None:
     sidecar = commands.add_parser("sidecar", help="run a sidecar")
     sidecar.add_argument("-c", "--config", metavar="FILE", required=True, help="configuration")
 
+
+def _sidecar(options: argparse.Namespace) -> int:
+    from meshproxy.sidecar.main import run
+
+    return run(options.config)
+
+
+def _demo_parser(commands: Commands) -> None:
     demo = commands.add_parser("demo", help="run a small mesh without and with meshproxy")
     demo.add_argument("--keep", action="store_true", help="keep it running at the end")
 
-    gaps = commands.add_parser("gaps", help="show where a service loses trace context")
-    gaps.add_argument("--sidecar", metavar="URL", required=True, help="a sidecar's admin address")
-    gaps.add_argument("--json", action="store_true", help="print JSON")
 
+def _demo(options: argparse.Namespace) -> int:
+    from meshproxy.demo.main import run
+
+    return run(options.keep)
+
+
+def _config_parser(commands: Commands) -> None:
     config = commands.add_parser("config", help="check a configuration, print its schema")
     subcommands = config.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     check = subcommands.add_parser("check", help="tell every mistake in configuration files")
     check.add_argument("files", metavar="FILE", nargs="+", help='a file; "-" is standard input')
     subcommands.add_parser("schema", help="print the JSON Schema of the configuration")
-    return parser
+
+
+def _config(options: argparse.Namespace) -> int:
+    return _config_check(options.files) if options.subcommand == "check" else _config_schema()
 
 
 def _config_check(files: Sequence[str]) -> int:
@@ -157,97 +140,6 @@ def _config_schema() -> int:
     return OK
 
 
-def _gaps(url: str, as_json: bool) -> int:
-    try:
-        found = _fetch_gaps(url)
-    except ValueError as error:
-        print(f"meshproxy: {error}", file=sys.stderr)
-        return FAILED
-    if as_json:
-        print(json.dumps({"gaps": found}, indent=2))
-    elif found:
-        print(_table(_GAP_COLUMNS, [_gap_row(gap) for gap in found]))
-        print(*_advice(found), sep="\n", end="")
-    else:
-        print("no gaps: every call that the sidecar saw carried its trace context")
-    return OK
-
-
-def _fetch_gaps(url: str) -> list[dict[str, Any]]:
-    """The gaps that the sidecar with its admin endpoints at ``url`` has counted.
-
-    Raises ValueError, with a message for people, when they cannot be had.
-    """
-    from http.client import HTTPException
-    from urllib.error import HTTPError
-    from urllib.request import ProxyHandler, build_opener
-
-    base = (url if "://" in url else f"http://{url}").rstrip("/")
-    if not base.startswith(("http://", "https://")):
-        raise ValueError(f"{url} is not an http:// or https:// URL")
-    # Never through HTTP_PROXY: that may be the very sidecar that is asked.
-    opener = build_opener(ProxyHandler({}))
-    try:
-        with opener.open(f"{base}/gaps", timeout=FETCH_TIMEOUT) as response:
-            body = response.read(FETCH_LIMIT)
-    except HTTPError as error:
-        raise ValueError(f"{base}/gaps answers {error.code}: is it a sidecar?") from None
-    except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise ValueError(f"no sidecar to be reached at {base}: {reason}") from None
-    return _read_gaps(body, base)
-
-
-def _read_gaps(body: bytes, base: str) -> list[dict[str, Any]]:
-    try:
-        found = json.loads(body)["gaps"]
-        usable = all(isinstance(gap, dict) for gap in found)
-    except (ValueError, LookupError, TypeError, RecursionError):
-        usable = False
-    if not usable:
-        raise ValueError(f"{base}/gaps does not answer as a sidecar does")
-    return list(found)
-
-
-def _gap_row(gap: dict[str, Any]) -> list[str]:
-    count, calls = gap.get("count"), gap.get("calls")
-    share = "-"
-    if isinstance(count, int) and isinstance(calls, int) and calls > 0:
-        share = f"{count / calls:.0%}"
-    names = [_cell(gap.get(key)) for key in ("service", "route", "destination", "kind")]
-    return [*names, _cell(count), _cell(calls), share, _cell(gap.get("example_trace_id"))]
-
-
-def _advice(found: list[dict[str, Any]]) -> list[str]:
-    """What to change in the services, once for each kind of gap and advice."""
-    lines = dict.fromkeys(
-        f"{_cell(gap['kind'])}: {_cell(gap['advice'])}"
-        for gap in found
-        if gap.get("kind") and gap.get("advice")
-    )
-    return ["", "What to change:", *lines, ""] if lines else []
-
-
-def _cell(value: object) -> str:
-    """``value`` for a terminal: one line, without control characters."""
-    text = "-" if value is None or value == "" else str(value)
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _table(columns: Sequence[tuple[str, str]], rows: list[list[str]]) -> str:
-    widths = [
-        max(len(title), *(len(row[i]) for row in rows)) for i, (title, _) in enumerate(columns)
-    ]
-    lines = [[title for title, _ in columns], *rows]
-    return "\n".join(
-        "  ".join(
-            format(text, f"{align}{width}")
-            for text, (_, align), width in zip(line, columns, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    )
-
-
 def _discard_output() -> None:
     """Whoever read our output is gone: let what is still buffered go nowhere, without complaint."""
     null = os.open(os.devnull, os.O_WRONLY)
@@ -257,3 +149,20 @@ def _discard_output() -> None:
         except BrokenPipeError:
             os.dup2(null, stream.fileno())
     os.close(null)
+
+
+class Command(NamedTuple):
+    """One command: adds its options, and does what they ask for; `run` gives the exit code."""
+
+    add_parser: Callable[[Commands], None]
+    run: Callable[[argparse.Namespace], int]
+    subcommands: tuple[str, ...] = ()
+
+
+COMMANDS: dict[str, Command] = {
+    "sidecar": Command(_sidecar_parser, _sidecar),
+    "demo": Command(_demo_parser, _demo),
+    "config": Command(_config_parser, _config, ("check", "schema")),
+    "gaps": Command(gapreport.add_parser, gapreport.run),
+}
+"""All commands; a module that brings one imports next to nothing at its top."""

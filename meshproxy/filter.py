@@ -14,6 +14,7 @@ from meshproxy.config.model import Config
 from meshproxy.linking.gaps import GapReport
 from meshproxy.linking.inflight import InFlight
 from meshproxy.linking.linker import Linker
+from meshproxy.linking.sockets import Carrier
 from meshproxy.stats import Stats
 from meshproxy.trace.context import SpanContext
 from meshproxy.trace.span import Span
@@ -76,7 +77,7 @@ class Failure:
         self.message = message
 
 
-class Exchange:
+class Exchange(Carrier):
     """One request, its response, and what became of them.
 
     Times are Unix nanoseconds. ``client`` and ``destination`` are (host, port); ``peer`` is the
@@ -84,17 +85,21 @@ class Exchange:
     request was sent to, once known. ``tls`` tells whether the upstream connection is encrypted.
     ``authority`` is the destination as the client names it (a Host field). ``status`` is what the
     client was answered, 0 when it was not. ``attempt`` counts how often the
-    proxy itself sent this request before.
+    proxy itself sent this request before. ``body`` is the beginning of the request's body, as far
+    as it came with the head. A filter that sets ``peek`` in `Filter.on_request` is shown up to so
+    many bytes of a request body that comes later, and of the response's body.
     """
 
     __slots__ = (
         "attempt",
         "authority",
+        "body",
         "client",
         "connected_to",
         "destination",
         "end_ns",
         "failure",
+        "peek",
         "peer",
         "request",
         "response",
@@ -115,9 +120,13 @@ class Exchange:
         peer: str,
         tls: bool,
         start_ns: int,
+        body: bytes = b"",
     ) -> None:
+        super().__init__()
         self.scope = scope
         self.request = request
+        self.body = body
+        self.peek = 0
         self.authority = request.host
         self.client = client
         self.destination = destination
@@ -135,7 +144,7 @@ class Exchange:
         """For log lines; set by the filter that makes the span."""
 
 
-class Passage:
+class Passage(Carrier):
     """A connection that passed without being understood: opaque TCP, or TLS with its SNI."""
 
     __slots__ = ("client", "connected_to", "destination", "end_ns", "failure", "peer", "protocol",
@@ -149,6 +158,7 @@ class Passage:
         peer: str,
         start_ns: int,
     ) -> None:
+        super().__init__()
         self.scope = scope
         self.client = client
         self.destination = destination
@@ -185,6 +195,12 @@ class Filter:
 
         What is returned is handed to `on_response` and `on_end`.
         """
+
+    def on_request_body(self, exchange: Exchange, state: object, data: bytes) -> None:
+        """The beginning of a request body that came after the head, if ``peek`` was set."""
+
+    def on_response_body(self, exchange: Exchange, state: object, data: bytes) -> None:
+        """The beginning of the response's body, if ``peek`` was set. Called once."""
 
     def on_response(self, exchange: Exchange, state: object) -> None:
         """The head of the final response is about to be sent on."""

@@ -20,32 +20,40 @@ from meshproxy import __version__, cli
 GOOD = 'inbound: [{upstream: "127.0.0.1:8080"}]\n'
 BAD = "inbound: [{}]\nlimits: {headers: 0}\n"
 
+TRACES = [f"{number:032x}" for number in range(5)]
+DROPPED = {
+    "service": "cart",
+    "route": "POST /checkout",
+    "destination": "pricing:8080",
+    "kind": "dropped",
+    "count": 5,
+    "calls": 20,
+    "share": 0.25,
+    "evidence": {"only_in_flight": 4, "none": 1},
+    "example_trace_ids": TRACES[:2],
+    "advice": "Pass traceparent on.",
+}
 GAPS = {
     "gaps": [
-        {
-            "service": "cart",
-            "route": "POST /checkout",
-            "destination": "pricing:8080",
-            "kind": "dropped",
-            "count": 5,
-            "calls": 20,
-            "example_trace_id": "0af7651916cd43dd8448eb211c80319c",
-            "evidence": "in-flight",
-            "advice": "pass traceparent on",
-        },
+        DROPPED,
+        DROPPED | {"route": "(unknown)", "share": 0.001, "example_trace_ids": TRACES[2:]},
         {"service": "cart\x1b[31m", "kind": "restarted", "count": 1, "calls": 0},
     ]
 }
 
 
-def meshproxy(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def meshproxy(
+    *arguments: str, stdin: str = "", columns: int = 0
+) -> subprocess.CompletedProcess[str]:
+    proxy = "http://127.0.0.1:9"
+    changed = {"HTTP_PROXY": proxy, "http_proxy": proxy, "COLUMNS": str(columns)}
     return subprocess.run(
         [sys.executable, "-m", "meshproxy", *arguments],
         input=stdin,
         capture_output=True,
         text=True,
         timeout=60,
-        env={**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
+        env=os.environ | changed,
     )
 
 
@@ -111,20 +119,71 @@ def test_the_schema_is_printed() -> None:
 
 
 class TestGaps:
-    def test_a_table(self) -> None:
-        with answering(json.dumps(GAPS).encode()) as address:
-            done = meshproxy("gaps", "--sidecar", f"http://{address}/")
+    def report(self, gaps: object, columns: int = 0) -> list[str]:
+        with answering(json.dumps(gaps).encode()) as address:
+            done = meshproxy("gaps", "--sidecar", f"http://{address}/", columns=columns)
         assert (done.returncode, done.stderr) == (0, "")
-        titles, first, second, _, _, advice = done.stdout.splitlines()
+        return done.stdout.splitlines()
+
+    def test_a_table(self) -> None:
+        titles, first, second, third = self.report(GAPS)[:4]
         assert titles.split() == [
-            "SERVICE", "ROUTE", "DESTINATION", "KIND", "COUNT", "CALLS", "SHARE", "EXAMPLE",
+            "SERVICE", "ROUTE", "DESTINATION", "KIND", "CALLS", "SHARE", "EVIDENCE", "NOTE",
         ]  # fmt: skip
         assert first.split() == [
-            "cart", "POST", "/checkout", "pricing:8080", "dropped", "5", "20", "25%",
-            "0af7651916cd43dd8448eb211c80319c",
+            "cart", "POST", "/checkout", "pricing:8080", "dropped", "5/20", "25%",
+            "only_in_flight", "4,", "none", "1", "[1]",
         ]  # fmt: skip
-        assert second.split() == ["cart?[31m", "-", "-", "restarted", "1", "0", "-", "-"]
-        assert advice == "dropped: pass traceparent on"
+        assert second.split()[1:6] == ["(unknown)", "pricing:8080", "dropped", "5/20", "<1%"]
+        assert third.split() == ["cart?[31m", "-", "-", "restarted", "1/0", "-", "-", "[2]"]
+        assert len({line.index("[") for line in (first, second)}) == 1
+
+    def test_the_advice_is_given_once_with_traces_of_each_place(self) -> None:
+        assert self.report(GAPS)[4:] == [
+            "",
+            "What to change:",
+            "[1] dropped: Pass traceparent on.",
+            f"    example traces: {TRACES[0]} {TRACES[2]}",
+            f"    {TRACES[1]}",
+            "[2] restarted: -",
+            "    example traces: -",
+        ]
+
+    @pytest.mark.parametrize("columns", [80, 100, 120])
+    def test_it_fits_a_terminal(self, columns: int) -> None:
+        long = "GET /a/rather/long/route/that/nobody/shortened/{id}/at/all/for/anybody"
+        gap = DROPPED | {
+            "service": "recommendation-service-of-the-shop",
+            "route": long,
+            "destination": "pricing.production.svc.cluster.local:8080",
+            "kind": "tracestate-lost",
+            "advice": "Do this and do that. " * 20,
+        }
+        lines = self.report({"gaps": [gap, DROPPED]}, columns)
+        assert max(map(len, lines)) <= columns
+        assert lines[1].split()[-1] == "[1]"
+        assert "…" in lines[1]
+        assert "tracestate-lost" in lines[1]
+        assert TRACES[0] in "".join(lines)
+
+    def test_without_a_terminal_nothing_is_cut(self) -> None:
+        route = "GET /" + "x" * 60
+        destination = "y" * 60
+        line = self.report({"gaps": [DROPPED | {"route": route, "destination": destination}]})[1]
+        assert route in line
+        assert destination in line
+
+    def test_hostile_texts_stay_in_their_cells(self) -> None:
+        hostile = "\x1b]0;x\x07\r\n\u202e\u2028" + "a" * 5000
+        gap = dict.fromkeys(DROPPED, hostile) | {
+            "evidence": {hostile: hostile},
+            "example_trace_ids": [hostile, 1, None, {"a": hostile}],
+            "share": [hostile],
+        }
+        lines = self.report({"gaps": [gap, {"example_trace_ids": 3, "evidence": [1]}, {}]}, 80)
+        assert all(line.isprintable() for line in lines)
+        assert lines.index("What to change:") == 5, "a line for each row"
+        assert not set("\x1b\x07\u202e\u2028") & set("".join(lines))
 
     def test_json(self) -> None:
         with answering(json.dumps(GAPS).encode()) as address:
@@ -137,7 +196,11 @@ class TestGaps:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("no gaps")
 
-    @pytest.mark.parametrize("body", [b"hello", b"[]", b'{"gaps": 3}', b'{"gaps": [1]}', b"\xff"])
+    @pytest.mark.parametrize(
+        "body",
+        [b"hello", b"[]", b"", b'{"gaps": 3}', b'{"gaps": "ab"}', b'{"gaps": {}}',
+         b'{"gaps": [1]}', b'{"gaps": [{}]', b"\xff", b"[" * 100_000],
+    )  # fmt: skip
     def test_an_answer_that_is_no_sidecars(
         self, body: bytes, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -155,6 +218,11 @@ class TestGaps:
             pass
         assert cli.main(["gaps", "--sidecar", address]) == 1
         assert f"no sidecar to be reached at http://{address}" in capsys.readouterr().err
+
+    def test_which_sidecar(self) -> None:
+        done = meshproxy("gaps", "--json")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "which sidecar? for example: --sidecar http://127.0.0.1:15000" in done.stderr
 
     @pytest.mark.parametrize("url", ["file:///etc/hostname", "http://[", "http://a:b"])
     def test_what_is_no_address(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:

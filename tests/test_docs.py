@@ -60,7 +60,7 @@ def in_first_column(text: str, heading: str) -> set[str]:
 
 
 def test_metrics() -> None:
-    page = Metrics(Stats(), InFlight(), GapReport(""), Telemetry([], ())).render().decode()
+    page = Metrics(Stats(), InFlight(), GapReport(), Telemetry([], ())).render().decode()
     assert in_first_column(OPERATING, "Metrics") == set(re.findall(r"^# TYPE (\S+)", page, re.M))
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from filters.http import attributes as names
 from filters.http.context import OTHER_IDS, REQUEST_ID, Fields, Tracing
+from filters.http.reader import Reader
 from filters.http.routes import Routes, Target
 from filters.http.spans import Peers, Shapes, finished
 from meshproxy.filter import Exchange
@@ -20,6 +21,12 @@ from meshproxy.trace.span import Link
 
 UNANSWERED: Final = frozenset({"client_gone", "response_timeout", "stream_timeout", "bad_request"})
 """Failures after which the service may go on with a request that is over."""
+
+
+PROBES: Final = (
+    b"kube-probe/", b"GoogleHC/", b"ELB-HealthChecker/", b"Consul Health Check", b"Envoy/HC",
+)  # fmt: skip
+"""Beginnings of User-Agent fields of health checks."""
 
 
 class Received:
@@ -50,8 +57,10 @@ class Received:
 class Inbound:
     """Continues or starts a trace for each request, and registers it as in flight."""
 
-    def __init__(self, tracing: Tracing, routes: Routes, shapes: Shapes) -> None:
+    def __init__(self, tracing: Tracing, routes: Routes, shapes: Shapes, reader: Reader) -> None:
         self._tracing = tracing
+        self._reader = reader
+        self._linker = tracing.environment.linker
         self._routes = routes
         self._shapes = shapes
         self._peers = Peers(tracing.old_names)
@@ -94,8 +103,14 @@ class Inbound:
         if gap is not None:
             received.gap = gap
             received.propagation = "unlinked"
-        self._environment.inflight.add(received.cause)
+        received.cause.carrier = exchange
+        self._linker.begin(received.cause, exchange.start_ns)
+        self._reader.received(exchange, received.cause)
         return received
+
+    def on_request_body(self, exchange: Exchange, received: Received, data: bytes) -> None:
+        """The beginning of the body, which came after the head."""
+        self._reader.received_body(exchange, received.cause, data)
 
     def _decide(
         self,
@@ -138,6 +153,9 @@ class Inbound:
             request_id,
             extracted.baggage if extracted is not None else b"",
         )
+        cause.probe = decision.action is Action.DROP or (
+            parent is None and request.agent.startswith(PROBES)
+        )
         received = Received(cause, decision.action, target, extracted, outside, parent)
         if decision.action is not Action.DROP:
             exchange.trace = context
@@ -148,9 +166,9 @@ class Inbound:
         environment = self._environment
         failure = exchange.failure
         if failure is None or failure.kind not in UNANSWERED:
-            environment.inflight.remove(received.cause)
+            self._linker.end(received.cause, exchange.end_ns)
         else:
-            environment.inflight.abandon(received.cause, exchange.end_ns)
+            self._linker.abandon(received.cause, exchange.end_ns)
         environment.stats.propagation["inbound", received.propagation] += 1
         request = exchange.request
         target = received.target

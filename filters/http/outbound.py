@@ -5,11 +5,12 @@ from __future__ import annotations
 from filters.http import attributes as names
 from filters.http.context import CORRELATION_IDS, Fields, Tracing, new_flags
 from filters.http.destinations import ThirdParties
+from filters.http.reader import Reader
 from filters.http.routes import Routes, Target
-from filters.http.spans import Peers, Shapes, finished
+from filters.http.spans import Peers, Shapes, candidate_links, finished
 from meshproxy.filter import Exchange
-from meshproxy.linking.gaps import Gap
-from meshproxy.linking.linker import Call, Decision
+from meshproxy.linking.call import Call, Decision
+from meshproxy.linking.gaps import Gap, Occurrence
 from meshproxy.trace.context import SAMPLED, SpanContext
 from meshproxy.trace.propagator import Extracted
 from meshproxy.trace.sampling import Action
@@ -19,7 +20,16 @@ from meshproxy.trace.span import Link
 class Sent:
     """What is known of a call until its span is finished."""
 
-    __slots__ = ("action", "attempt", "context", "decision", "extracted", "key", "target")
+    __slots__ = (
+        "action",
+        "attempt",
+        "context",
+        "decision",
+        "destination",
+        "extracted",
+        "key",
+        "target",
+    )
 
     def __init__(
         self,
@@ -28,7 +38,9 @@ class Sent:
         extracted: Extracted | None,
         action: Action,
         target: Target,
+        destination: str,
     ) -> None:
+        self.destination = destination
         self.context = context
         self.decision = decision
         self.extracted = extracted
@@ -41,14 +53,16 @@ class Sent:
 class Outbound:
     """Links each call to its cause, and gives it exactly one context."""
 
-    def __init__(self, tracing: Tracing, routes: Routes, shapes: Shapes) -> None:
+    def __init__(self, tracing: Tracing, routes: Routes, shapes: Shapes, reader: Reader) -> None:
         self._tracing = tracing
+        self._reader = reader
         self._routes = routes
         self._shapes = shapes
         self._peers = Peers(tracing.old_names)
         environment = tracing.environment
         self._environment = environment
         self._linker = environment.linker
+        self._inflight = environment.inflight
         self._third_parties = ThirdParties(environment.config.propagation.strip)
         capture = environment.config.capture
         self._request_headers = tuple(n.lower().encode() for n in capture.request_headers)
@@ -60,21 +74,38 @@ class Outbound:
         request = exchange.request
         fields = tracing.marked(request) if request.marked else {}
         extracted = tracing.propagator.extract(fields) if fields else None
-        decision = self._linker.link(_call(fields, extracted, tracing))
+        target = self._routes.target(request.line)
+        host, port = exchange.destination
+        destination = exchange.peer or f"{host}:{port}"
+        call = _call(fields, extracted, tracing)
+        call.now_ns = exchange.start_ns
+        call.destination = destination
+        call.operation = target.name
+        call.socket = exchange.socket
+        context = call.context
+        unsure = context is None or not self._inflight.of_trace(context.trace_id)
+        call.tokens = self._reader.sending(exchange, unsure)
+        decision = self._linker.link(call)
+        if decision.cause is not None and call.tokens is not None:
+            self._reader.sent(decision.cause, call.tokens())
         # What goes through a tunnel carries its own context, if any; third parties get none.
         leaves = request.line.method == b"CONNECT" or self._is_third_party(exchange)
-        target = self._routes.target(request.line)
-        sent = self._continue(exchange, decision, extracted, target)
+        sent = self._continue(exchange, decision, extracted, target, destination)
         exchange.trace = sent.context
         if leaves:
             decision.gap = None  # so the service broke nothing by not passing a context on
         else:
             self._inject(exchange, sent)
-        self._count(exchange, sent)
+        self._count(sent, exchange.start_ns)
         return sent
 
     def _continue(
-        self, exchange: Exchange, decision: Decision, extracted: Extracted | None, target: Target
+        self,
+        exchange: Exchange,
+        decision: Decision,
+        extracted: Extracted | None,
+        target: Target,
+        destination: str,
     ) -> Sent:
         """The context of the call's own span."""
         tracing = self._tracing
@@ -100,10 +131,10 @@ class Outbound:
             new_flags(parent, action is Action.SAMPLE),
             tracestate,
         )
-        sent = Sent(context, decision, extracted, action, target)
+        sent = Sent(context, decision, extracted, action, target, destination)
         if cause is not None:
-            destination = f"{exchange.destination[0]}:{exchange.destination[1]}".encode()
-            sent.key = (exchange.request.line.method, destination, exchange.request.line.target)
+            line = exchange.request.line
+            sent.key = (line.method, destination.encode(), line.target)
             sent.attempt = cause.resend_count(sent.key)
         return sent
 
@@ -120,29 +151,27 @@ class Outbound:
         if cause is not None and cause.baggage and not (extracted and extracted.baggage):
             request.added.append(b"baggage: " + cause.baggage)
 
-    def _count(self, exchange: Exchange, sent: Sent) -> None:
+    def _count(self, sent: Sent, at_ns: int) -> None:
         environment = self._environment
         decision = sent.decision
         route = decision.cause.route if decision.cause is not None else ""
-        host, port = exchange.destination
-        destination = exchange.peer or f"{host}:{port}"
-        environment.gaps.call(route, destination)
-        environment.stats.links[decision.evidence or decision.propagation] += 1
+        environment.gaps.call(route, sent.destination, _occurrence(sent, at_ns))
+        result = decision.evidence or decision.propagation
+        environment.stats.links["contradiction" if decision.contradiction else result] += 1
         environment.stats.propagation["outbound", decision.propagation] += 1
-        if decision.gap is not None:
-            environment.gaps.gap(
-                route,
-                destination,
-                decision.gap,
-                decision.evidence or "none",
-                sent.context.trace_id,
-            )
+
+    def on_response_body(self, exchange: Exchange, sent: Sent, data: bytes) -> None:
+        """The beginning of the answer's body."""
+        self._reader.answered(exchange, sent.decision, data)
 
     def on_end(self, exchange: Exchange, sent: Sent) -> None:
         """The response has ended: count it, and make the span."""
         environment = self._environment
         request = exchange.request
         decision = sent.decision
+        self._linker.answered(decision, exchange.end_ns)
+        if exchange.peek:
+            self._reader.answered(exchange, decision, b"")
         failure = exchange.failure
         route = "" if request.line.method == b"CONNECT" else sent.target.route
         key = (
@@ -198,9 +227,12 @@ class Outbound:
         resent = max(sent.attempt, exchange.attempt)
         if resent:
             pairs.append(("http.request.resend_count", resent))
-        if sent.decision.cause is not None:
-            span_id = sent.decision.cause.context.span_id
+        decision = sent.decision
+        if decision.cause is not None:
+            span_id = decision.cause.context.span_id
             pairs.append(("meshproxy.inbound.span_id", span_id.hex()))
+            if decision.confidence < 1.0:
+                pairs.append(("meshproxy.link.confidence", round(decision.confidence, 4)))
         if sent.extracted is not None:
             pairs += sent.extracted.attributes
         if self._request_headers or self._response_headers:
@@ -226,28 +258,40 @@ def _call(fields: Fields, extracted: Extracted | None, tracing: Tracing) -> Call
     )
 
 
+def _occurrence(sent: Sent, at_ns: int) -> Occurrence | None:
+    """The gap of a call made at that time, for the report; None if it has none."""
+    decision = sent.decision
+    if decision.gap is None:
+        return None
+    carried = sent.extracted.context if sent.extracted is not None else None
+    return Occurrence(
+        decision.gap,
+        decision.evidence or "none",
+        sent.context.trace_id,
+        at_ns,
+        carried.trace_id if carried is not None else b"",
+    )
+
+
 def _linked(decision: Decision) -> names.Pairs:
-    """The attributes that say how a call was linked."""
+    """The attributes that say how a call was linked, as far as many calls share them."""
     pairs: names.Pairs = [("meshproxy.propagation", decision.propagation)]
     if decision.gap is not None:
         pairs.append(("meshproxy.gap", decision.gap.value))
     if decision.evidence:
         pairs.append(("meshproxy.link.evidence", decision.evidence))
-        pairs.append(("meshproxy.link.confidence", decision.confidence))
+        if decision.confidence == 1.0:
+            pairs.append(("meshproxy.link.confidence", 1.0))
     return pairs
 
 
 def _links(sent: Sent) -> tuple[Link, ...]:
-    """The candidates, or the contexts that the call carried and that were not continued."""
-    decision = sent.decision
-    links = [
-        Link(candidate.context, (("link.rank", rank), ("link.evidence", "candidate")))
-        for rank, candidate in enumerate(decision.candidates, 1)
-    ]
+    """The candidates, and the contexts that the call carried and that were not continued."""
+    links = candidate_links(sent.decision)
     extracted = sent.extracted
     if extracted is not None:
         carried = extracted.context
-        if carried is not None and carried is not decision.parent:
+        if carried is not None and carried is not sent.decision.parent:
             links.append(Link(carried, (("link.evidence", "carried"),)))
         links += [Link(context) for context in extracted.disagreeing]
     return tuple(links)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from filters.http.attributes import Pairs
 from filters.http.context import Tracing, new_flags
+from filters.http.spans import candidate_links, tell_failure
 from meshproxy.filter import Passage
-from meshproxy.linking.linker import Call, Decision
+from meshproxy.linking.call import Call, Decision
 from meshproxy.trace.context import SpanContext
 from meshproxy.trace.sampling import Action
-from meshproxy.trace.span import Event, Kind, Link, Span, SpanShape, Status
+from meshproxy.trace.span import Kind, Span, SpanShape
 
 
 class Passages:
@@ -23,7 +24,14 @@ class Passages:
         if passage.scope.inbound:
             return None
         tracing = self._tracing
-        decision = self._environment.linker.link(Call())
+        host, port = passage.destination
+        call = Call(
+            now_ns=passage.start_ns,
+            destination=passage.peer or f"{host}:{port}",
+            operation=passage.protocol,
+            socket=passage.socket,
+        )
+        decision = self._environment.linker.link(call)
         parent = decision.parent
         if parent is not None:
             trace_id, sampled, tracestate = parent.trace_id, parent.sampled, parent.tracestate
@@ -39,6 +47,7 @@ class Passages:
         if state is None:
             return
         context, decision = state
+        self._environment.linker.answered(decision, passage.end_ns)
         failed = passage.failure is not None
         if not context.sampled and not (failed and self._tracing.errors_always):
             self._environment.stats.spans["not_sampled"] += 1
@@ -56,10 +65,6 @@ def _span(passage: Passage, context: SpanContext, decision: Decision) -> Span:
     if passage.connected_to is not None:
         pairs.append(("network.peer.address", passage.connected_to[0]))
         pairs.append(("network.peer.port", passage.connected_to[1]))
-    links = [
-        Link(candidate.context, (("link.rank", rank), ("link.evidence", "candidate")))
-        for rank, candidate in enumerate(decision.candidates, 1)
-    ]
     parent_id = decision.parent.span_id if decision.parent is not None else b""
     span = Span(
         shape,
@@ -69,14 +74,10 @@ def _span(passage: Passage, context: SpanContext, decision: Decision) -> Span:
         passage.end_ns,
         pairs,
         parent_remote=False,
-        links=links,
+        links=candidate_links(decision),
     )
-    failure = passage.failure
-    if failure is not None:
-        span.status = Status.ERROR
-        span.status_message = failure.message
-        facts = (("exception.type", failure.kind), ("exception.message", failure.message))
-        span.events = (Event("exception", passage.end_ns, facts),)
+    if passage.failure is not None:
+        tell_failure(span, passage.failure)
     return span
 
 

@@ -8,10 +8,11 @@ from filters.http.context import CORRELATION_IDS, Tracing
 from filters.http.inbound import Inbound, Received
 from filters.http.outbound import Outbound, Sent
 from filters.http.passages import Passages
+from filters.http.reader import Reader
 from filters.http.routes import Routes
 from filters.http.spans import Shapes
 from meshproxy.filter import Environment, Exchange, Filter, Passage
-from meshproxy.linking.linker import Decision
+from meshproxy.linking.call import Decision
 from meshproxy.trace.context import SpanContext
 from meshproxy.trace.propagator import Propagator
 
@@ -29,8 +30,9 @@ class HttpTracing(Filter):
         routes = environment.config.routes
         tracing = Tracing(environment)
         shapes = Shapes(environment.stats, tracing.old_names)
-        self._inbound = Inbound(tracing, Routes(routes.templates, routes.limit), shapes)
-        self._outbound = Outbound(tracing, Routes(routes.templates, routes.limit), shapes)
+        reader = Reader(environment.linker, environment.inflight)
+        self._inbound = Inbound(tracing, Routes(routes.templates, routes.limit), shapes, reader)
+        self._outbound = Outbound(tracing, Routes(routes.templates, routes.limit), shapes, reader)
         self._passages = Passages(tracing)
 
     def on_request(self, exchange: Exchange) -> object:
@@ -38,6 +40,16 @@ class HttpTracing(Filter):
         if exchange.scope.inbound:
             return self._inbound.on_request(exchange)
         return self._outbound.on_request(exchange)
+
+    def on_request_body(self, exchange: Exchange, state: object, data: bytes) -> None:
+        """Read on in a request."""
+        if exchange.scope.inbound:
+            self._inbound.on_request_body(exchange, cast(Received, state), data)
+
+    def on_response_body(self, exchange: Exchange, state: object, data: bytes) -> None:
+        """Read what a call is answered."""
+        if not exchange.scope.inbound:
+            self._outbound.on_response_body(exchange, cast(Sent, state), data)
 
     def on_end(self, exchange: Exchange, state: object) -> None:
         """Finish the span."""

@@ -191,8 +191,19 @@ class Linking(Record, frozen=True):
     ] = 0.99
     process: Annotated[
         Literal["auto", "off"],
-        Meta(description="for evidence from the service's process; has no effect in this version"),
+        Meta(
+            description="auto: ask the kernel which of the service's processes and threads works "
+            "on what, where it may be asked; off: don't"
+        ),
     ] = "auto"
+    memory: Annotated[
+        int,
+        Meta(
+            ge=2**20,
+            le=2**34,
+            description="bytes for requests in flight and for what is learnt of them, about",
+        ),
+    ] = 2**24
 
 
 class Match(Record, frozen=True):

@@ -151,7 +151,7 @@ def _gaps(gaps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "  none seen"
     for gap in gaps:
         yield fit(
-            f"  {gap['service']}: {gap['route'] or 'unknown request'} → {gap['destination']}:"
+            f"  {gap['service']}: {gap['route']} → {gap['destination']}:"
             f" {gap['kind']} on {gap['count']} of {gap['calls']} calls",
             WIDTH,
         ).rstrip()

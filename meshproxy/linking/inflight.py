@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
+from meshproxy.linking.sockets import Carrier
+from meshproxy.linking.timing import Track
 from meshproxy.trace.context import SpanContext
 
 REMEMBERED_TRACES: Final = 4096
@@ -13,6 +16,9 @@ REMEMBERED_TRACES: Final = 4096
 
 ABANDONED_NS: Final = 10_000_000_000
 """How long a service is reckoned to go on with a request that nobody waits for, in nanoseconds."""
+
+CAUSE_BYTES: Final = 200
+"""What a request in flight takes, about."""
 
 REMEMBERED_ATTEMPTS: Final = 64
 """Calls remembered per request for counting resends."""
@@ -24,16 +30,21 @@ class Cause:
     ``context`` is the span context that the service was given. ``route`` names what was asked of
     the service, for reports. ``baggage`` is as it goes on the wire. ``request_id`` identifies the
     request to whoever echoes it; ``correlation_ids``, set before `InFlight.add`, do so too.
+    ``carrier`` tells the service's socket on which the request came to it, once that is known;
+    ``track`` is how the odds follow it. ``probe``: a health check, or the like.
     """
 
     __slots__ = (
         "_attempts",
         "baggage",
+        "carrier",
         "context",
         "correlation_ids",
+        "probe",
         "request_id",
         "route",
         "start_ns",
+        "track",
     )
 
     def __init__(
@@ -49,7 +60,10 @@ class Cause:
         self.start_ns = start_ns
         self.request_id = request_id
         self.baggage = baggage
+        self.probe = False
         self.correlation_ids: tuple[bytes, ...] = ()
+        self.carrier: Carrier | None = None
+        self.track: Track | None = None
         self._attempts: dict[tuple[bytes, ...], int] | None = None
 
     def failed(self, call: tuple[bytes, ...], attempt: int) -> None:
@@ -110,8 +124,8 @@ class Index:
 class InFlight:
     """All causes in flight, by trace and by request id. At most ``limit`` are kept.
 
-    Past the limit a request is not registered (`add` says so). Unless `complete`, nothing may be
-    concluded from being the only candidate.
+    Past the limit a request is not registered (`add` says so), and while ``unregistered`` ones are
+    there, nothing may be concluded from the others.
     """
 
     def __init__(self, limit: int = 20_000) -> None:
@@ -177,8 +191,7 @@ class InFlight:
     def abandon(self, cause: Cause, now_ns: int) -> None:
         """The request is over for its client, but the service may still be working on it.
 
-        For `ABANDONED_NS` from now (Unix nanoseconds) it is found by its trace and its ids, is no
-        candidate otherwise, and nobody is the only one.
+        For `ABANDONED_NS` from now (Unix nanoseconds) it stays a candidate beside those in flight.
         """
         if cause not in self._all:
             self.unregistered -= 1
@@ -190,7 +203,10 @@ class InFlight:
 
     def _expire(self, now_ns: int) -> None:
         while self._abandoned and self._abandoned[0][0] <= now_ns:
-            self._forget(self._abandoned.popleft()[1])
+            cause = self._abandoned.popleft()[1]
+            self._forget(cause)
+            cause.carrier = None
+            cause.track = None
 
     def of_trace(self, trace_id: bytes) -> tuple[Cause, ...]:
         """The causes in flight that belong to a trace."""
@@ -221,17 +237,18 @@ class InFlight:
             and not self._by_trace.get(context.trace_id)
         )
 
-    def only(self) -> Cause | None:
-        """The one cause in flight, if there is exactly one and none is unknown."""
-        if len(self._all) == 1 and self.complete:
-            return next(iter(self._all))
-        return None
+    def newest(self, count: int) -> list[Cause]:
+        """Up to ``count`` causes in flight, the newest first."""
+        return list(islice(reversed(self._all), count))
 
-    def newest(self, count: int) -> tuple[Cause, ...]:
-        """Up to ``count`` causes, the newest first."""
-        found = []
-        for cause in reversed(self._all):
-            found.append(cause)
-            if len(found) == count:
-                break
-        return tuple(found)
+    def candidates(self, now_ns: int) -> list[Cause]:
+        """All that the service may be working on: what is in flight, and what was abandoned.
+
+        Nothing while nothing is in flight: what was abandoned alone is no cause to rely on.
+        """
+        found = list(self._all)
+        if self._abandoned and found:
+            self._expire(now_ns)
+            for _, cause in self._abandoned:
+                found.append(cause)
+        return found

@@ -1,114 +1,83 @@
-"""From a call's evidence to its cause: a ladder, strongest evidence first.
-
-Each rung is a function from a call and the requests in flight to the causes it points at. The first
-rung that points at exactly one decides; when none does, nothing is guessed: the candidates are
-named and the call starts a trace of its own.
-"""
+"""From a call to its parent: what to make of the context that it carries, if it carries any."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
+from meshproxy.linking.call import Call, Decision, Finding
+from meshproxy.linking.content import Content
 from meshproxy.linking.gaps import Gap
+from meshproxy.linking.habits import Origin
 from meshproxy.linking.inflight import Cause, InFlight
+from meshproxy.linking.judge import Judge, Knowledge
+from meshproxy.linking.owners import OwnerEvidence
 from meshproxy.trace.context import SAMPLED, SpanContext
 
-MAX_CANDIDATES: Final = 8
-"""Links on a call that could not be linked; more would say nothing."""
+INFERRED: Final = frozenset({"only_in_flight", "call_graph", "timing"})
+"""Evidence that is a conclusion from what is usual, and no trace of the request itself."""
 
-
-class Call:
-    """What is known of a call when it leaves the service.
-
-    ``context`` is the valid context that the call carries, if any; ``gap`` tells what is wrong with
-    what was found in its place. ``w3c``: it came as a traceparent, beside which tracestate belongs;
-    other formats have no place for that.
-    """
-
-    __slots__ = ("baggage", "context", "gap", "request_ids", "w3c")
-
-    def __init__(
-        self,
-        context: SpanContext | None = None,
-        *,
-        gap: Gap | None = None,
-        w3c: bool = True,
-        request_ids: Sequence[bytes] = (),
-        baggage: bytes = b"",
-    ) -> None:
-        self.context = context
-        self.gap = gap
-        self.w3c = w3c
-        self.request_ids = request_ids
-        self.baggage = baggage
-
-
-class Decision:
-    """What the linker says of a call.
-
-    ``parent`` is the context that the call's span continues, None when it starts a trace.
-    ``cause`` is the request that it belongs to, None when that is not known. ``candidates`` are
-    those between which it could not decide. ``propagation`` and ``gap`` are as in the span
-    attributes; ``evidence`` is empty when nothing was linked.
-    """
-
-    __slots__ = ("candidates", "cause", "confidence", "evidence", "gap", "parent", "propagation")
-
-    def __init__(
-        self,
-        propagation: str,
-        parent: SpanContext | None = None,
-        cause: Cause | None = None,
-        evidence: str = "",
-        confidence: float = 0.0,
-        gap: Gap | None = None,
-        candidates: Sequence[Cause] = (),
-    ) -> None:
-        self.propagation = propagation
-        self.parent = parent
-        self.cause = cause
-        self.evidence = evidence
-        self.confidence = confidence
-        self.gap = gap
-        self.candidates = candidates
-
-
-Rung = Callable[[Call, InFlight], Sequence[Cause]]
-
-
-def request_id(call: Call, inflight: InFlight) -> Sequence[Cause]:
-    """The call repeats the id of a request in flight."""
-    found: dict[Cause, None] = {}
-    for value in call.request_ids:
-        found.update(dict.fromkeys(inflight.of_request_id(value)))
-    return tuple(found)
-
-
-def only_in_flight(call: Call, inflight: InFlight) -> Sequence[Cause]:
-    """There is one request in flight, and no more."""
-    cause = inflight.only()
-    return (cause,) if cause is not None else ()
-
-
-LADDER: tuple[tuple[str, float, Rung], ...] = (
-    ("request_id", 0.999, request_id),
-    ("only_in_flight", 0.99, only_in_flight),
-)
-"""Evidence, how sure it is, and how it is found; below a traceparent that is right."""
+MOST_ASKED: Final = 32
+"""Requests in flight, the newest, whose habits are looked at."""
 
 
 class Linker:
-    """Decides for each call. Evidence below ``threshold`` is not acted upon."""
+    """Decides for each call, and is told of each request (or consumed message).
+
+    Evidence below ``threshold`` is not acted upon. What was learnt is in ``knowledge``, which may
+    outlive the linker.
+    """
 
     def __init__(
         self,
         inflight: InFlight,
+        knowledge: Knowledge,
+        owners: OwnerEvidence,
         threshold: float,
-        ladder: Sequence[tuple[str, float, Rung]] = LADDER,
     ) -> None:
         self._inflight = inflight
-        self._ladder = tuple(rung for rung in ladder if rung[1] >= threshold)
+        self._knowledge = knowledge
+        self._judge = Judge(inflight, knowledge, owners, threshold)
+
+    @property
+    def content(self) -> Content:
+        """What is known of the content of requests in flight."""
+        return self._knowledge.content
+
+    # What the service is working on
+
+    def begin(self, cause: Cause, now_ns: int) -> None:
+        """The service is given a request or a message. Times are Unix nanoseconds."""
+        if self._inflight.idle:
+            self._knowledge.habits.busy(now_ns)
+        if self._inflight.add(cause):
+            self._judge.begun(cause, now_ns)
+            content = self._knowledge.content
+            if content.wants(now_ns):
+                content.begin(cause, ())
+
+    def end(self, cause: Cause, now_ns: int) -> None:
+        """It is answered, or done with."""
+        self._inflight.remove(cause)
+        if self._inflight.idle:
+            self._knowledge.habits.idle(now_ns)
+        self._knowledge.content.release(cause)
+        self._judge.ended(cause, now_ns)
+        cause.carrier = None
+
+    def abandon(self, cause: Cause, now_ns: int) -> None:
+        """Nobody waits for the answer any more, but the service may go on."""
+        self._inflight.abandon(cause, now_ns)
+        if self._inflight.idle:
+            self._knowledge.habits.idle(now_ns)
+        self._knowledge.content.release(cause)
+
+    def answered(self, decision: Decision, now_ns: int) -> None:
+        """A call that was decided upon is answered, or has failed."""
+        if decision.made is not None:
+            self._judge.answered(decision.made, now_ns)
+
+    # Calls
 
     def link(self, call: Call) -> Decision:
         """Decide which request in flight caused ``call``."""
@@ -124,43 +93,93 @@ class Linker:
         self, call: Call, context: SpanContext, same_trace: Sequence[Cause]
     ) -> Decision:
         cause = _by_parent(context, same_trace)
+        if cause is None:
+            return Decision("ok", context, None, "traceparent", 1.0)
+        finding = self._judge.certain(call, cause)
+        if finding.contradiction:
+            return _abstained(finding, None)
+        self._knowledge.habits.passed_on(cause.route)
         gap = None
-        if cause is not None:
-            if cause.context.flags & SAMPLED and not context.flags & SAMPLED:
-                gap = Gap.UNSAMPLED
-            elif call.w3c and cause.context.tracestate and not context.tracestate:
-                gap = Gap.TRACESTATE_LOST
-            elif cause.baggage and not call.baggage:
-                gap = Gap.BAGGAGE_LOST
-        return Decision("repaired" if gap else "ok", context, cause, "traceparent", 1.0, gap)
+        if cause.context.flags & SAMPLED and not context.flags & SAMPLED:
+            gap = Gap.UNSAMPLED
+        elif call.w3c and cause.context.tracestate and not context.tracestate:
+            gap = Gap.TRACESTATE_LOST
+        elif cause.baggage and not call.baggage:
+            gap = Gap.BAGGAGE_LOST
+        decision = Decision("repaired" if gap else "ok", context, cause, "traceparent", 1.0, gap)
+        decision.made = finding.made
+        return decision
 
     def _with_other_context(self, call: Call, context: SpanContext) -> Decision:
         """The call carries a valid context, but no request of its trace is in flight."""
         inflight = self._inflight
+        over = inflight.is_over(context.trace_id)
+        origin = Origin.TRACE_THAT_IS_OVER if over else Origin.UNKNOWN_TRACE
+        if inflight.idle:
+            self._knowledge.habits.alone(call.destination, call.operation, origin)
         if inflight.idle or inflight.is_outlived(context):
             # Work that outlived its request, or has none: its own context is the best there is.
             return Decision("ok", context, None, "traceparent", 1.0)
-        over = inflight.is_over(context.trace_id)
-        decision = self._climb(call, Gap.STALE if over else Gap.RESTARTED)
-        if decision.cause is None and not over:
+        finding = self._judge.judge(call)
+        if self._is_unasked(call, finding, origin):
+            decision = Decision("ok", context, None, "traceparent", 1.0)
+            decision.made = finding.made
+            return decision
+        decision = _decided(finding, Gap.STALE if over else Gap.RESTARTED)
+        if decision.cause is None and not over and not finding.contradiction:
             decision.parent = context  # a trace of its own that nothing here contradicts
         return decision
 
-    def _without_context(self, call: Call) -> Decision:
-        if call.gap is not None:
-            return self._climb(call, call.gap)
-        if self._inflight.idle:
-            return Decision("root")
-        return self._climb(call, Gap.DROPPED)
+    def _is_unasked(self, call: Call, finding: Finding, origin: Origin) -> bool:
+        """Whether no request caused the call, as far as is known; certain evidence counts more."""
+        if finding.contradiction or (finding.cause and finding.evidence not in INFERRED):
+            return False
+        if finding.cause is not None and finding.cause.probe:
+            return False  # whose calls are no gaps anyway
+        in_flight = self._inflight.candidates(call.now_ns)[-MOST_ASKED:]
+        explained = self._knowledge.habits.explain(
+            call.destination,
+            call.operation,
+            origin,
+            in_flight,
+            finding.cause is not None,
+            call.now_ns,
+        )
+        return explained or finding.background
 
-    def _climb(self, call: Call, gap: Gap) -> Decision:
-        for evidence, confidence, rung in self._ladder:
-            causes = rung(call, self._inflight)
-            if len(causes) == 1:
-                cause = causes[0]
-                return Decision("repaired", cause.context, cause, evidence, confidence, gap)
-        candidates = self._inflight.newest(MAX_CANDIDATES)
-        return Decision("ambiguous" if candidates else "unlinked", gap=gap, candidates=candidates)
+    def _without_context(self, call: Call) -> Decision:
+        if self._inflight.idle and call.gap is None:
+            habits = self._knowledge.habits
+            habits.alone(call.destination, call.operation, Origin.NO_CONTEXT)
+        finding = self._judge.judge(call)
+        if call.gap is not None:
+            return _decided(finding, call.gap)
+        if self._inflight.idle or self._is_unasked(call, finding, Origin.NO_CONTEXT):
+            decision = Decision("root", candidates=finding.candidates)
+            if finding.candidates:
+                decision.propagation = "ambiguous"
+            decision.made = finding.made
+            return decision
+        return _decided(finding, Gap.DROPPED)
+
+
+def _decided(finding: Finding, gap: Gap) -> Decision:
+    cause = finding.cause
+    if cause is None:
+        return _abstained(finding, gap)
+    decision = Decision("repaired", cause.context, cause, finding.evidence, finding.confidence)
+    decision.gap = None if cause.probe else gap
+    decision.made = finding.made
+    return decision
+
+
+def _abstained(finding: Finding, gap: Gap | None) -> Decision:
+    decision = Decision(
+        "ambiguous" if finding.candidates else "unlinked", gap=gap, candidates=finding.candidates
+    )
+    decision.contradiction = finding.contradiction
+    decision.made = finding.made
+    return decision
 
 
 def _by_parent(context: SpanContext, same_trace: Sequence[Cause]) -> Cause | None:

@@ -86,7 +86,8 @@ class Admin:
         return _json({"requests": rows, "unregistered": self._sidecar.inflight.unregistered})
 
     async def _gaps(self, _: web.Request) -> web.Response:
-        return _json({"gaps": self._sidecar.gaps.rows()})
+        service = self._sidecar.config.service.name
+        return _json({"gaps": self._sidecar.gaps.rows(service)})
 
     async def _spans(self, _: web.Request) -> web.Response:
         telemetry = self._sidecar.telemetry

@@ -10,21 +10,24 @@ import time
 from meshproxy import __version__, logs
 from meshproxy.config.checks import warnings
 from meshproxy.config.loader import load_file
-from meshproxy.config.model import Config
+from meshproxy.config.model import Config, Linking
 from meshproxy.config.problems import ConfigError
 from meshproxy.export.exporter import ExporterSettingsError
 from meshproxy.export.resource import resource_attributes
 from meshproxy.export.telemetry import Telemetry
 from meshproxy.filter import Environment
 from meshproxy.linking.gaps import GapReport
-from meshproxy.linking.inflight import InFlight
+from meshproxy.linking.inflight import CAUSE_BYTES, InFlight
+from meshproxy.linking.judge import Knowledge
 from meshproxy.linking.linker import Linker
+from meshproxy.linking.owners import OwnerEvidence
 from meshproxy.sidecar.access import access_log
 from meshproxy.sidecar.admin import Admin, Site
 from meshproxy.sidecar.files import within_files
 from meshproxy.sidecar.filters import FilterError, load_filters
 from meshproxy.sidecar.listeners import ListenError, Listeners
 from meshproxy.sidecar.metrics import COMPILED, Metrics
+from meshproxy.sidecar.owners import lookup_for
 from meshproxy.stats import Stats
 from meshproxy.trace.span import Attributes
 from meshproxy.transport.destinations import Destinations
@@ -55,8 +58,11 @@ class Sidecar:
         self.config = config
         self.state = "starting"
         self.stats = Stats()
-        self.inflight = InFlight()
-        self.gaps = GapReport(config.service.name)
+        memory = config.linking.memory
+        self.inflight = InFlight(memory // 4 // CAUSE_BYTES)
+        self._knowledge = Knowledge(os.urandom(32), memory * 3 // 4)
+        self._owners: dict[str, OwnerEvidence] = {}
+        self.gaps = GapReport()
         loop = asyncio.get_running_loop()
         self._ticker = Ticker(loop, interval_for(config.limits))
         self._runtime = Runtime(loop, self._ticker, self.stats)
@@ -80,6 +86,7 @@ class Sidecar:
         try:
             await self.telemetry.start()
             await self._listeners.apply(self.config, self._pipeline(self.config))
+            self._watch(self.config.linking)
             await self._admin.move(self.config.admin.listen)
             await self._serve_health(self.config)
         except (OSError, ListenError, FilterError) as error:
@@ -116,13 +123,26 @@ class Sidecar:
             time.monotonic,
             self.telemetry.offer,
             self.inflight,
-            Linker(self.inflight, config.linking.threshold),
+            self._linker(config.linking),
             self.gaps,
             self.stats,
         )
         filters = load_filters(environment)
         limits = within_files(config.limits)
         return Pipeline(filters, limits, self.stats, access_log(config.log.access))
+
+    def _linker(self, settings: Linking) -> Linker:
+        owners = self._owners.get(settings.process)
+        if owners is None:
+            lookup = lookup_for(settings.process)
+            owners = OwnerEvidence(lookup, time.monotonic, time.thread_time)
+            self._owners[settings.process] = owners
+        return Linker(self.inflight, self._knowledge, owners, settings.threshold)
+
+    def _watch(self, settings: Linking) -> None:
+        """Threads are told apart by what they do when a request is sent to the service."""
+        watched = settings.process == "auto"
+        self._runtime.watch = self._owners["auto"].sending if watched else None
 
     async def reload(self) -> None:
         """Read the file again. A bad one changes nothing, and that is said."""
@@ -149,6 +169,7 @@ class Sidecar:
         except Exception:
             await self._move(self.config)
             raise
+        self._watch(config.linking)
         self._destinations.limits = config.limits
         self._ticker.interval = interval_for(config.limits)
         logs.configure(config.log.level)

@@ -115,8 +115,11 @@ class Metrics:
         page.counter(
             "meshproxy_gaps",
             "Breaks in propagation.",
-            ("kind",),
-            (((kind.value,), count) for kind, count in self._gaps.counts().items()),
+            ("kind", "route", "destination"),
+            (
+                ((kind.value, *place), count)
+                for (kind, *place), count in self._gaps.counts().items()
+            ),
         )
 
     def _spans(self, page: Exposition) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from meshproxy.filter import Exchange
+from meshproxy.linking.sockets import Socket
 from meshproxy.transport.pipeline import now_ns
 from meshproxy.transport.runtime import plain_host
 from meshproxy.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
@@ -24,7 +25,7 @@ class ClientConnection:
     Serves one exchange at a time, for the server connection that `begin` names."""
 
     __slots__ = ("_body", "_head", "exchange", "fresh", "idle_since", "local",
-                 "remote", "server", "transport", "upstream")  # fmt: skip
+                 "remote", "server", "socket", "transport", "upstream")  # fmt: skip
 
     transport: asyncio.Transport
 
@@ -43,6 +44,7 @@ class ClientConnection:
         self.local = plain_host(transport.get_extra_info("sockname"))
         remote = transport.get_extra_info("peername")  # None when it is gone again already
         self.remote = remote[:2] if remote else self.upstream.destination
+        self.socket = Socket(self.remote, self.local)
         self.upstream.runtime.stats.upstream_connections["opened"] += 1
 
     def begin(self, server: ServerConnection, exchange: Exchange, payload: bytes) -> None:
@@ -50,6 +52,12 @@ class ClientConnection:
         self.server = server
         self.exchange = exchange
         exchange.connected_to = self.remote
+        if exchange.scope.inbound:
+            exchange.socket = self.socket
+            watch = self.upstream.runtime.watch
+            if watch is not None:
+                whole = server.body is None and self.upstream.tls is None
+                watch(self.socket, len(payload) if whole else 0, self.fresh)
         self.transport.write(payload)
 
     def data_received(self, data: bytes) -> None:
@@ -140,6 +148,8 @@ class ClientConnection:
                 end = body.feed(data, position)
             except ProtocolError as error:
                 broken = error
+        if exchange.peek and end > position:
+            server.pipeline.response_body(exchange, data[position:end])
         if body is None or body.done:
             exchange.end_ns = now_ns()  # before the write: the client's span ends after ours
         if response.plain:
@@ -155,15 +165,18 @@ class ClientConnection:
 
     def _read_body(self, body: Body, data: bytes) -> None:
         server = cast("ServerConnection", self.server)
+        exchange = cast(Exchange, self.exchange)
         end = body.feed(data)
+        if exchange.peek:
+            server.pipeline.response_body(exchange, data[:end])
         if body.done:
-            cast(Exchange, self.exchange).end_ns = now_ns()
+            exchange.end_ns = now_ns()
         if end == len(data):
             server.transport.write(data)
         else:
             server.transport.write(data[:end])
         if body.done:
-            response = cast(Response, cast(Exchange, self.exchange).response)
+            response = cast(Response, exchange.response)
             self._body = None
             self._complete(server, response, end < len(data))
 

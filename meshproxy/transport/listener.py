@@ -11,6 +11,7 @@ import time
 
 from meshproxy import logs
 from meshproxy.filter import Scope
+from meshproxy.linking.sockets import Socket
 from meshproxy.logs import Limiter
 from meshproxy.transport.accept import Accepting
 from meshproxy.transport.destinations import Destinations
@@ -202,6 +203,20 @@ class Listener:
         suppressed = self._limiter.allow(f"{event} {facts.get('reason', '')}")
         if suppressed is not None:
             log.warning(event, listener=self.name, suppressed=suppressed, **facts)
+
+    def service_end(
+        self, transport: asyncio.Transport, client: Host, upstream: Upstream | None
+    ) -> Socket | None:
+        """The service's end of a connection that it made to us; None for one that it did not make.
+
+        As the service sees it: that the kernel redirected it is hidden from the service.
+        """
+        if self.scope.inbound:
+            return None
+        if upstream is not None and upstream is not self.route.upstream:
+            return Socket(client, upstream.destination)
+        ours = transport.get_extra_info("sockname")  # None when it is gone again already
+        return Socket(client, plain_host(ours)) if ours else None
 
     # Where it goes
 

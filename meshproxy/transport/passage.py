@@ -105,6 +105,7 @@ class Passing:
         passage = Passage(
             self._listener.scope, self._address, upstream.destination, upstream.peer, now_ns()
         )
+        passage.socket = self._listener.service_end(self._client.transport, self._address, upstream)
         passage.protocol = protocol
         passage.server_name = server_name
         self._listener.runtime.stats.passed[(self._listener.name, protocol)] += 1

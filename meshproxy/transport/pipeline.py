@@ -79,6 +79,27 @@ class Pipeline:
                     exchange.states[position] = FAILED
                     self._broken(each, error)
 
+    def request_body(self, exchange: Exchange, data: bytes) -> None:
+        """Show the beginning of a request body that came after its head."""
+        exchange.body = data[: exchange.peek]
+        for each, state in zip(self.filters, exchange.states, strict=True):
+            if state is not FAILED:
+                try:
+                    each.on_request_body(exchange, state, exchange.body)
+                except Exception as error:
+                    self._broken(each, error)
+
+    def response_body(self, exchange: Exchange, data: bytes) -> None:
+        """Show the beginning of the response's body, once."""
+        data = data[: exchange.peek]
+        exchange.peek = 0
+        for each, state in zip(self.filters, exchange.states, strict=True):
+            if state is not FAILED:
+                try:
+                    each.on_response_body(exchange, state, data)
+                except Exception as error:
+                    self._broken(each, error)
+
     def end(self, exchange: Exchange) -> None:
         """The exchange is over."""
         if not exchange.end_ns:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 
+from meshproxy.linking.sockets import Socket
 from meshproxy.stats import Stats
 from meshproxy.transport.ticker import Ticker
 
@@ -17,6 +19,8 @@ class Runtime:
 
     ``own_listeners`` are addresses that we listen on, ``own_sockets`` the local addresses of our
     upstream connections: a connection from one of these would be us talking to ourselves.
+    ``watch`` is told of each request that is about to be written to the service: on which socket,
+    its size in bytes if that is known, and whether it is the first one there.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ticker: Ticker, stats: Stats) -> None:
@@ -30,6 +34,7 @@ class Runtime:
         self._left = asyncio.Event()
         self.own_listeners: set[Host] = set()
         self.own_sockets: set[Host] = set()
+        self.watch: Callable[[Socket, int, bool], None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def enter(self, inbound: bool) -> None:

@@ -27,6 +27,9 @@ LINGER: Final = 5.0
 """Seconds for which a body that nobody wants any more is still read, so that the client gets to
 read its answer before the connection goes (RFC 9112 section 9.6)."""
 
+SHOWN: Final = 2048
+"""Bytes of a request body that came with its head and that filters get to see."""
+
 RESENDABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Idempotent methods (RFC 9110 section 9.2.2)."""
 
@@ -45,7 +48,8 @@ class ServerConnection:
     """
 
     __slots__ = ("_busy", "_close", "_connecting", "_fixed", "_head", "_held", "_lingering_since",
-                 "_own_names", "_paused", "_payload", "_route", "_since", "_start", "_upstream",
+                 "_own_names", "_paused", "_payload", "_route", "_since", "_socket", "_start",
+                 "_upstream",
                  "active_at", "body", "client", "connection", "continued", "exchange", "listener",
                  "pipeline", "runtime", "slow", "transport")  # fmt: skip
 
@@ -83,6 +87,7 @@ class ServerConnection:
         self._paused = False
         self._payload: bytes | None = None
         self._since = 0.0
+        self._socket = listener.service_end(transport, client, upstream)
         self.runtime.ticker.add(self)
 
     # Reading requests
@@ -141,7 +146,7 @@ class ServerConnection:
         self.continued = False
         self._close = request.close
         self._busy = True
-        exchange = self.exchange = self._exchange_of(request, upstream)
+        exchange = self.exchange = self._exchange_of(request, upstream, data[position:end][:SHOWN])
         if request.host in self._own_names:
             name_destination(exchange, upstream.authority, upstream.is_named)
         if end < len(data):
@@ -153,8 +158,8 @@ class ServerConnection:
         head = self._head_to_send(request)
         self._send(head + data[position:end] if end > position else head)
 
-    def _exchange_of(self, request: Request, upstream: Upstream) -> Exchange:
-        return Exchange(
+    def _exchange_of(self, request: Request, upstream: Upstream, body: bytes) -> Exchange:
+        exchange = Exchange(
             self.listener.scope,
             request,
             self.client,
@@ -162,7 +167,10 @@ class ServerConnection:
             upstream.peer,
             upstream.tls is not None,
             now_ns(),
+            body,
         )
+        exchange.socket = self._socket
+        return exchange
 
     def _head_to_send(self, request: Request) -> bytes:
         scope = self.listener.scope
@@ -185,12 +193,19 @@ class ServerConnection:
                 self._hold(data[end:])
                 data = data[:end]
         if self.connection is not None:
+            self._show(data)
             self.connection.transport.write(data)
         elif self._connecting is not None:
+            self._show(data)
             self._payload = (self._payload or b"") + data
             self.pause_reading()
         elif body.done:
             self._next()  # the body of an exchange that is over: read, and dropped
+
+    def _show(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange.peek and not exchange.body:
+            self.pipeline.request_body(exchange, data)
 
     # Sending upstream
 
@@ -311,7 +326,7 @@ class ServerConnection:
         if self._fixed is None:
             self._upstream, self._start = self.listener.resolve(request)
         body = cast(bytes, self._payload).partition(END_OF_HEAD)[2]
-        exchange = self.exchange = self._exchange_of(request, self._upstream)
+        exchange = self.exchange = self._exchange_of(request, self._upstream, body[:SHOWN])
         exchange.attempt = before.attempt + 1
         exchange.authority = before.authority
         self.pipeline.begin(exchange)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     ),
     "meshproxy.transport": (
         "meshproxy.transport", "meshproxy.wire", "meshproxy.filter", "meshproxy.config",
-        "meshproxy.trace", "meshproxy.logs", *SHARED,
+        "meshproxy.trace", "meshproxy.linking.sockets", "meshproxy.logs", *SHARED,
     ),
     "meshproxy.export": (
         "meshproxy.export", "meshproxy.trace", "meshproxy.config", "meshproxy.logs", *SHARED,

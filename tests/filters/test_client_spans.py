@@ -38,7 +38,7 @@ def test_a_call_becomes_a_client_span_with_the_stable_attributes() -> None:
         "meshproxy.propagation": "repaired",
         "meshproxy.gap": "dropped",
         "meshproxy.link.evidence": "only_in_flight",
-        "meshproxy.link.confidence": 0.99,
+        "meshproxy.link.confidence": 0.998,
         "meshproxy.inbound.span_id": request.span_id,
     }
     assert span.shape.kind is Kind.CLIENT

@@ -129,7 +129,7 @@ def test_health_checks_and_requests_without_calls() -> None:
     bench = Bench()
     for path in ("/healthz", "/readyz", "/orders"):
         bench.inbound(line=f"GET {path} HTTP/1.1").end()
-    assert bench.gaps.rows() == []
+    assert bench.gaps.rows("cart") == []
 
 
 def test_a_wrong_format_beside_the_right_one_is_no_gap() -> None:
@@ -340,7 +340,8 @@ def test_when_unsure_nothing_is_guessed() -> None:
     newest = [request.span_id for request in reversed(requests)][:8]
     assert [link.context.span_id.hex() for link in span.links] == newest
     assert [dict(link.attributes) for link in span.links] == [
-        {"link.rank": rank, "link.evidence": "candidate"} for rank in range(1, 9)
+        {"link.rank": rank, "link.evidence": "timing", "link.confidence": 0.0833}
+        for rank in range(1, 9)
     ]
 
 
@@ -390,7 +391,7 @@ def test_a_service_that_did_not_get_or_dropped_a_request_does_not_work_on_it() -
 
 
 def test_evidence_below_the_threshold_is_not_acted_upon() -> None:
-    bench = Bench(Config(linking=Linking(threshold=0.995)))
+    bench = Bench(Config(linking=Linking(threshold=0.999)))
     request = bench.inbound()
     assert verdict_of(bench.outbound()) == "ambiguous"
     echo = bench.outbound(f"x-request-id: {request.value('x-request-id')}")

@@ -56,7 +56,7 @@ def test_an_opaque_connection() -> None:
         "meshproxy.bytes.received": 20,
         "meshproxy.propagation": "repaired",
         "meshproxy.link.evidence": "only_in_flight",
-        "meshproxy.link.confidence": 0.99,
+        "meshproxy.link.confidence": 0.998,
         "meshproxy.inbound.span_id": request.span_id,
     }
 

@@ -59,7 +59,7 @@ async def test_the_endpoints_show_what_went_by(
     assert server["parent_span_id"] == "b7ad6b7169203331"
     (gap,) = json.loads((await proxy.get("/gaps"))[1])["gaps"]
     assert (gap["service"], gap["kind"], gap["destination"]) == ("cart", "dropped", "pricing")
-    assert gap["example_trace_id"] == TRACE
+    assert gap["example_trace_ids"] == [TRACE]
     assert json.loads((await proxy.get("/inflight"))[1])["requests"] == []
 
     status, config = await proxy.get("/config")

@@ -1,0 +1,1 @@
+"""Measures linking against recorded and live services: which request caused this call?"""

@@ -1,0 +1,1 @@
+"""Services that drop trace context, under load behind a sidecar: how right are its links?"""

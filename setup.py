@@ -21,6 +21,7 @@ DATA_PATH = (
     "meshproxy/trace/*.py",
     "meshproxy/trace/formats/*.py",
     "meshproxy/linking/*.py",
+    "meshproxy/linking/stitch/*.py",
     "meshproxy/stats.py",
     "meshproxy/filter.py",
     "meshproxy/transport/client.py",

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import NamedTuple, TypeAlias
 
 from meshproxy import __version__, gapreport
+from meshproxy.stitching import command as stitching
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -164,5 +165,6 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(_demo_parser, _demo),
     "config": Command(_config_parser, _config, ("check", "schema")),
     "gaps": Command(gapreport.add_parser, gapreport.run),
+    "stitch": Command(stitching.add_parser, stitching.run),
 }
 """All commands; a module that brings one imports next to nothing at its top."""

@@ -1,8 +1,14 @@
-"""For all tests: hypothesis does not judge by the clock, and in CI tries the same examples."""
+"""For all tests: hypothesis does not judge by the clock, and in CI tries the same examples.
+
+`loadtest` is not installed with the product; it is found from the root of the project. Last: what
+runs compiled is found before its sources.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
@@ -13,3 +19,4 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("meshproxy")
+sys.path.append(str(Path(__file__).resolve().parents[1]))

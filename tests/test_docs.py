@@ -14,7 +14,9 @@ from meshproxy.config.loader import load
 from meshproxy.export.telemetry import Telemetry
 from meshproxy.linking.gaps import Gap, GapReport
 from meshproxy.linking.inflight import InFlight
-from meshproxy.linking.linker import LADDER
+from meshproxy.linking.linker import INFERRED
+from meshproxy.linking.owners import PROCESS
+from meshproxy.linking.threads import THREAD
 from meshproxy.sidecar.admin import Admin
 from meshproxy.sidecar.metrics import Metrics
 from meshproxy.stats import Stats
@@ -119,10 +121,16 @@ def test_attributes() -> None:
     assert sorted(name for name in names if f"`{name}`" not in SPANS) == []
 
 
-def test_gap_kinds_and_evidence() -> None:
+def test_gap_kinds() -> None:
     assert in_first_column(GAPS, "Kinds") == {kind.value for kind in Gap}
-    evidence = {f"| `{name}` | {confidence:g} |" for name, confidence, _ in LADDER}
-    assert set(re.findall(r"^\| `\w+` \| [0-9.]+ \|", GAPS, re.M)) == evidence
+
+
+def test_evidence() -> None:
+    folder = "meshproxy/linking"
+    kinds = arguments("Verdict", 0, folder) | arguments("Finding", 1, folder)
+    kinds |= {"content", PROCESS, THREAD, *INFERRED}
+    assert in_first_column(GAPS, "How a call is linked") - kinds == set()
+    assert kinds - set(re.findall(r"`(\w+)`", GAPS)) == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

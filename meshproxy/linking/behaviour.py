@@ -48,8 +48,12 @@ MANY: Final = 100.0
 CLEAR: Final = 0.98
 """From this weight on, it is known for sure that a request left by an event."""
 
-STATE_BYTES: Final = 16_000
-"""What a state takes, about."""
+MOST_EXITS: Final = 24
+OTHER: Final = -1
+"""Events that a state tells apart, and what all further ones count as."""
+
+PIECE_BYTES: Final = 6_000
+"""What a state takes, about, and the same once more for each event."""
 
 STALE: Final = 0.05
 """Share of new requests after which the smoothed densities are made anew."""
@@ -79,6 +83,16 @@ def _width(number: int) -> float:
 WIDTHS: Final[list[float]] = [_width(number) for number in range(BINS)]
 
 
+class Size:
+    """How many pieces all states have together, and may have at most."""
+
+    __slots__ = ("count", "most")
+
+    def __init__(self, most: int) -> None:
+        self.count = 0
+        self.most = most
+
+
 class Exit:
     """One event by which a state is left.
 
@@ -101,22 +115,30 @@ class State:
     ``survival`` is the share of the requests that are still in the state at the middle of a bin.
     """
 
-    __slots__ = ("_fresh_at", "after", "exits", "made", "open", "route", "survival", "total")
+    __slots__ = (
+        "_fresh_at", "_size", "after", "exits", "made", "open", "route", "survival", "total",
+    )  # fmt: skip
 
-    def __init__(self, route: str, made: tuple[int, ...], open_calls: int) -> None:
+    def __init__(self, route: str, made: tuple[int, ...], open_calls: int, size: Size) -> None:
+        self._size = size
         self.route = route
         self.made = made
         self.open = open_calls
         self.after: dict[int, State] = {}
-        self.exits: list[Exit | None] = []
+        self.exits: dict[int, Exit] = {}
         self.survival = UNLEARNT
         self.total = 0.0
         self._fresh_at = 0.0
 
+    def count_in(self, size: Size) -> None:
+        """From now on its exits are counted there."""
+        self._size = size
+        size.count += 1 + len(self.exits)
+
     def exit(self, event: int) -> Exit | None:
-        """What is known of an event, if it was ever seen here."""
-        exits = self.exits
-        return exits[event] if event < len(exits) else None
+        """What is known of an event, if it was ever seen here; of many kinds, the last as one."""
+        found = self.exits.get(event)
+        return found if found is not None else self.exits.get(OTHER)
 
     def hazard(self, event: int, number: int) -> float:
         """The rate of an event in a bin, by microsecond."""
@@ -139,12 +161,12 @@ class State:
 
     def learn(self, event: int, number: int, weight: float) -> None:
         """A request left the state by an event, in this bin; ``weight``: how surely it did."""
-        exits = self.exits
-        while event >= len(exits):
-            exits.append(None)
-        found = exits[event]
+        found = self.exit(event)
         if found is None:
-            found = exits[event] = Exit()
+            if self._size.count >= self._size.most:
+                return
+            found = self.exits[event if len(self.exits) < MOST_EXITS else OTHER] = Exit()
+            self._size.count += 1
         found.counts[number] += weight
         found.total += weight
         if weight >= CLEAR:
@@ -158,35 +180,32 @@ class State:
     def _age(self) -> None:
         self.total *= 0.5
         self._fresh_at = 0.0
-        for each in self.exits:
-            if each is not None:
-                each.counts = [count * 0.5 for count in each.counts]
-                each.total *= 0.5
-                each.clear *= 0.5
+        for each in self.exits.values():
+            each.counts = [count * 0.5 for count in each.counts]
+            each.total *= 0.5
+            each.clear *= 0.5
 
     def _refresh(self) -> None:
         """Make what is derived from the counts anew."""
         self._fresh_at = self.total
         everything = self.total + PRIOR
         leaving = [PRIOR / BINS] * BINS
-        for each in self.exits:
-            if each is not None:
-                each.hazard = _smoothed(each.counts)
-                if each.total < MANY:
-                    each.hazard = _smoothed(each.hazard)
-                if each.total < FEW:
-                    each.hazard = _smoothed(each.hazard)
-                for number in range(BINS):
-                    leaving[number] += each.hazard[number]
+        for each in self.exits.values():
+            each.hazard = _smoothed(each.counts)
+            if each.total < MANY:
+                each.hazard = _smoothed(each.hazard)
+            if each.total < FEW:
+                each.hazard = _smoothed(each.hazard)
+            for number in range(BINS):
+                leaving[number] += each.hazard[number]
         self.survival = _survival(leaving, everything)
-        for each in self.exits:
-            if each is not None:
-                share = (each.total + 0.1) / (self.total + 0.5)
-                prior = PRIOR / BINS * (share if share > NEW_SHARE else NEW_SHARE)
-                hazard = each.hazard
-                for number in range(BINS):
-                    still = everything * WIDTHS[number] * self.survival[number]
-                    hazard[number] = (hazard[number] + prior) / still
+        for each in self.exits.values():
+            share = (each.total + 0.1) / (self.total + 0.5)
+            prior = PRIOR / BINS * (share if share > NEW_SHARE else NEW_SHARE)
+            hazard = each.hazard
+            for number in range(BINS):
+                still = everything * WIDTHS[number] * self.survival[number]
+                hazard[number] = (hazard[number] + prior) / still
 
 
 def _survival(leaving: list[float], everything: float) -> list[float]:
@@ -217,17 +236,23 @@ def _smoothed(counts: list[float]) -> list[float]:
 
 
 class Behaviour:
-    """All states of a service's requests; of more than ``limit``, the rarer half is forgotten."""
+    """All states of a service's requests.
+
+    At most ``limit`` pieces of `PIECE_BYTES` are kept, about: past that, the rarer half of the
+    states is forgotten.
+    """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self._size = Size(limit)
         self._states: dict[tuple[str, tuple[int, ...], int], State] = {}
 
     def __len__(self) -> int:
-        return len(self._states)
+        return self._size.count
 
     def start(self, route: str) -> State:
         """The state of a request that has just come in."""
+        if self._size.count >= self._size.most:
+            self._forget()
         return self._state(route, (), 0)
 
     def over(self, route: str) -> State:
@@ -257,9 +282,10 @@ class Behaviour:
         key = (route, made, open_calls)
         found = self._states.get(key)
         if found is None:
-            if len(self._states) >= self._limit:
+            if self._size.count >= self._size.most:
                 self._forget()
-            found = self._states[key] = State(route, made, open_calls)
+            found = self._states[key] = State(route, made, open_calls, self._size)
+            self._size.count += 1
         return found
 
     def _forget(self) -> None:
@@ -271,3 +297,6 @@ class Behaviour:
             if state.total > rare:
                 kept[key] = state
         self._states = kept
+        self._size = Size(self._size.most)
+        for state in kept.values():
+            state.count_in(self._size)

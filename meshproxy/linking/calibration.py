@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST: Final = 0.998
+MOST_ESTIMATED: Final = 0.998
 """No estimate counts for more: certain evidence begins above."""
 
 BOUNDS: Final = (0.5, 0.9, 0.99)
@@ -39,8 +39,8 @@ class Calibration:
 
     def corrected(self, estimate: float) -> float:
         """The estimate, lowered to what estimates like it have turned out to be worth."""
-        if estimate > MOST:
-            estimate = MOST
+        if estimate > MOST_ESTIMATED:
+            estimate = MOST_ESTIMATED
         group = _group(estimate)
         if group < 0:
             return estimate

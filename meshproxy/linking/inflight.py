@@ -17,7 +17,7 @@ REMEMBERED_TRACES: Final = 4096
 ABANDONED_NS: Final = 10_000_000_000
 """How long a service is reckoned to go on with a request that nobody waits for, in nanoseconds."""
 
-CAUSE_BYTES: Final = 200
+CAUSE_BYTES: Final = 700
 """What a request in flight takes, about."""
 
 REMEMBERED_ATTEMPTS: Final = 64
@@ -31,12 +31,14 @@ class Cause:
     the service, for reports. ``baggage`` is as it goes on the wire. ``request_id`` identifies the
     request to whoever echoes it; ``correlation_ids``, set before `InFlight.add`, do so too.
     ``carrier`` tells the service's socket on which the request came to it, once that is known;
-    ``track`` is how the odds follow it. ``probe``: a health check, or the like.
+    ``track`` is how the odds follow it, ``calls`` how many calls certainly were its.
+    ``probe``: a health check, or the like.
     """
 
     __slots__ = (
         "_attempts",
         "baggage",
+        "calls",
         "carrier",
         "context",
         "correlation_ids",
@@ -64,6 +66,7 @@ class Cause:
         self.correlation_ids: tuple[bytes, ...] = ()
         self.carrier: Carrier | None = None
         self.track: Track | None = None
+        self.calls = 0
         self._attempts: dict[tuple[bytes, ...], int] | None = None
 
     def failed(self, call: tuple[bytes, ...], attempt: int) -> None:
@@ -240,6 +243,10 @@ class InFlight:
     def newest(self, count: int) -> list[Cause]:
         """Up to ``count`` causes in flight, the newest first."""
         return list(islice(reversed(self._all), count))
+
+    def is_crowd(self, most: int) -> bool:
+        """Whether there may be more than so many candidates, or some that are not known."""
+        return self.unregistered > 0 or len(self._all) + len(self._abandoned) > most
 
     def candidates(self, now_ns: int) -> list[Cause]:
         """All that the service may be working on: what is in flight, and what was abandoned.

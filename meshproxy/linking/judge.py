@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from meshproxy.linking.behaviour import STATE_BYTES
-from meshproxy.linking.calibration import Calibration
+from meshproxy.linking.behaviour import PIECE_BYTES
+from meshproxy.linking.calibration import MOST_ESTIMATED, Calibration
 from meshproxy.linking.call import Call, Candidate, Finding
 from meshproxy.linking.content import Content
 from meshproxy.linking.content import Judgement as ContentJudgement
@@ -19,7 +19,7 @@ from meshproxy.linking.evidence import Verdict
 from meshproxy.linking.habits import Habits
 from meshproxy.linking.inflight import Cause, InFlight
 from meshproxy.linking.owners import OwnerEvidence
-from meshproxy.linking.timing import Made, Odds, Timing, Track
+from meshproxy.linking.timing import LIKELY, Made, Odds, Timing, Track
 
 MAX_CANDIDATES: Final = 8
 """Links on a call that could not be linked; more would say nothing."""
@@ -35,9 +35,6 @@ MOST_WEIGHED: Final = 128
 TOKEN_BYTES: Final = 200
 """What a content token takes, about."""
 
-LIKELY: Final = 0.5
-"""From this probability on a call counts as the work of no request."""
-
 ACTIVE_NS: Final = 60_000_000_000
 """So long after the last call without certain evidence the service is still followed."""
 
@@ -49,7 +46,7 @@ class Knowledge:
     """
 
     def __init__(self, key: bytes, memory: int) -> None:
-        self.timing = Timing(memory * 2 // 3 // STATE_BYTES)
+        self.timing = Timing(memory * 2 // 3 // PIECE_BYTES)
         self.content = Content(key, memory // 3 // TOKEN_BYTES)
         self.calibration = Calibration()
         self.active_until_ns = 0
@@ -88,7 +85,7 @@ class Judge:
         """A request is in flight."""
         if now_ns < self._knowledge.active_until_ns:
             now = now_ns // 1000
-            self._timing.passed(now)
+            self._timing.passed(now, len(self._inflight) - 1)
             self._timing.arrived(now)
             cause.track = self._timing.start(cause.route, now)
 
@@ -96,6 +93,7 @@ class Judge:
         """A request is over."""
         track = cause.track
         if track is not None:
+            self._timing.passed(now_ns // 1000, len(self._inflight) + 1)
             cause.track = None
             self._timing.end(track, self._inflight.idle, now_ns // 1000)
 
@@ -109,6 +107,8 @@ class Judge:
             track = cause.track
             if track is None:
                 track = cause.track = self._timing.start(cause.route, cause.start_ns // 1000)
+                if cause.calls:
+                    track.doubt = 1.0
             tracks.append(track)
         return tracks
 
@@ -117,24 +117,26 @@ class Judge:
     def certain(self, call: Call, cause: Cause) -> Finding:
         """The call carries the context of a request: what else is known must agree with it."""
         named = self._by_request_id(call)
-        if len(named) == 1 and named[0] is not cause:
+        if named and cause not in named:
             return _contradiction(
                 [Candidate(cause, "traceparent", 1.0)], [Verdict("request_id", 0.0, named)]
             )
         finding = Finding(cause, "traceparent", 1.0)
+        cause.calls += 1
         self._learn(call, finding, cause)
         return finding
 
     def judge(self, call: Call) -> Finding:
         """Find the request in flight that caused a call, from all but its trace context."""
         inflight = self._inflight
-        causes = inflight.candidates(call.now_ns)
+        crowd = inflight.is_crowd(MOST_WEIGHED)
+        causes = [] if crowd else inflight.candidates(call.now_ns)
         content: ContentJudgement | None = None
         verdicts: list[Verdict] = []
         named = self._by_request_id(call)
         if named:
             verdicts.append(Verdict("request_id", REQUEST_ID_CONFIDENCE, named))
-        if call.tokens is not None and causes and self._content.wants(call.now_ns):
+        if call.tokens is not None and self._content.wants(call.now_ns):
             content = self._content.judge(call.tokens(), inflight)
             if content is not None:
                 verdicts.append(content)
@@ -149,6 +151,8 @@ class Judge:
             if finding.cause is not None:
                 self._learn(call, finding, finding.cause)
             return finding
+        if crowd:
+            return self._lost(call)
         return self._likely(call, causes, verdicts)
 
     def _by_request_id(self, call: Call) -> Sequence[Cause]:
@@ -193,26 +197,36 @@ class Judge:
         if call.now_ns >= self._knowledge.active_until_ns:
             return
         now = call.now_ns // 1000
-        self._timing.passed(now)
+        self._timing.passed(now, len(self._inflight))
         endpoint = self._timing.endpoint(call.destination, call.operation)
+        if finding.evidence != "content" and not self._inflight.is_crowd(MOST_WEIGHED):
+            self._compare(call, cause, endpoint, now)
+        finding.made = self._timing.make_for(self._tracks((cause,))[0], endpoint, now)
+
+    def _compare(self, call: Call, cause: Cause, endpoint: int, now: int) -> None:
+        """How far the odds would have been right."""
         causes = self._inflight.candidates(call.now_ns)
-        if finding.evidence != "content" and 1 < len(causes) <= MOST_WEIGHED:
+        if len(causes) > 1:
             tracks = self._tracks(causes)
             odds = self._timing.weigh(tracks, endpoint, now)
             estimate = self._timing.confidence(tracks, odds)
             self._calibration.observe(estimate, causes[odds.best] is cause)
-        finding.made = self._timing.make_for(self._tracks((cause,))[0], endpoint, now)
+
+    def _lost(self, call: Call) -> Finding:
+        """There are too many requests to work anything out."""
+        self._knowledge.active_until_ns = call.now_ns + ACTIVE_NS
+        self._timing.missed(call.now_ns // 1000)
+        newest = self._inflight.newest(MAX_CANDIDATES)
+        return Finding(candidates=[Candidate(cause, "timing", 0.0) for cause in newest])
 
     def _likely(self, call: Call, causes: Sequence[Cause], verdicts: list[Verdict]) -> Finding:
         """What the odds say."""
         now = call.now_ns // 1000
         self._knowledge.active_until_ns = call.now_ns + ACTIVE_NS
         timing = self._timing
-        timing.passed(now)
+        timing.passed(now, len(self._inflight))
         endpoint = timing.endpoint(call.destination, call.operation)
         left = self._left(causes, verdicts)
-        if len(left) > MOST_WEIGHED or self._inflight.unregistered:
-            return Finding(candidates=_newest(left))
         tracks = self._tracks(left)
         odds = timing.weigh(tracks, endpoint, now)
         if not left:
@@ -223,7 +237,10 @@ class Judge:
             if verdict.confidence < self._threshold:
                 _lean(odds, left, verdict)
         if odds.background >= LIKELY:
-            finding = Finding(background=True)
+            unsure = odds.background < self._threshold
+            finding = Finding(
+                candidates=_ranked(left, odds, "timing") if unsure else (), background=True
+            )
         elif len(left) == 1 and len(causes) > 1:
             finding = self._by_exclusion(left[0], odds, verdicts)
         else:
@@ -232,10 +249,13 @@ class Judge:
         return finding
 
     def _left(self, causes: Sequence[Cause], verdicts: list[Verdict]) -> Sequence[Cause]:
-        """The causes that certain verdicts leave; all, if the verdicts exclude each other."""
+        """The causes that certain verdicts leave; all, if the verdicts exclude each other.
+
+        A verdict that names no request counts at any threshold: it keeps from linking.
+        """
         left = causes
         for verdict in verdicts:
-            if verdict.confidence >= self._threshold:
+            if verdict.confidence >= self._threshold or not verdict.causes:
                 left = [cause for cause in left if cause in verdict.causes]
                 if not left and verdict.causes:
                     return causes
@@ -258,7 +278,11 @@ class Judge:
             evidence = "call_graph"
         else:
             evidence = "timing"
-        confidence = self._calibration.corrected(self._timing.confidence(tracks, odds))
+        confidence = self._timing.confidence(tracks, odds)
+        if len(causes) > 1:
+            confidence = self._calibration.corrected(confidence)
+        elif confidence > MOST_ESTIMATED:
+            confidence = MOST_ESTIMATED
         if confidence >= self._threshold:
             return Finding(causes[odds.best], evidence, confidence)
         return Finding(candidates=_ranked(causes, odds, evidence))
@@ -304,7 +328,3 @@ def _ranked(causes: Sequence[Cause], odds: Odds, evidence: str) -> list[Candidat
             if len(found) > MAX_CANDIDATES:
                 found.pop()
     return found
-
-
-def _newest(causes: Sequence[Cause]) -> list[Candidate]:
-    return [Candidate(cause, "candidate", 0.0) for cause in causes[: -MAX_CANDIDATES - 1 : -1]]

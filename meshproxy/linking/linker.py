@@ -136,7 +136,7 @@ class Linker:
             return False
         if finding.cause is not None and finding.cause.probe:
             return False  # whose calls are no gaps anyway
-        in_flight = self._inflight.candidates(call.now_ns)[-MOST_ASKED:]
+        in_flight = self._inflight.newest(MOST_ASKED)
         explained = self._knowledge.habits.explain(
             call.destination,
             call.operation,

@@ -53,20 +53,21 @@ RARE: Final = 0.01
 RARE_TIME: Final = 1e8
 """Calls without a request that are reckoned with before any was seen, in so many microseconds."""
 
-STRAY: Final = 0.1
+STRAY: Final = 0.2
 STRAY_AFTER: Final = 200.0
 """Share of surprising calls that is reckoned with before any was seen, in so many calls."""
 
 STRAY_LIKE: Final = 10.0
 """How many calls to one endpoint it takes to reckon with its own share, rather than that of all."""
 
-SURPRISE: Final = 1.0
+SURPRISE: Final = 2.3
 """How much less likely than by chance a surprising call is, in nats."""
 
-REGULAR: Final = 5.0
+REGULAR: Final = 10.0
 """How sure it is at first, in nats, that an endpoint is called as requests foretell."""
 
 MOST_SURPRISE: Final = 2.0
+LEAST_REGULAR: Final = -3.0
 MOST_REGULAR: Final = 20.0
 """How much one call may change that, and how far it goes, in nats."""
 
@@ -82,7 +83,11 @@ OVER_SHARE: Final = 0.1
 
 LEAST_LEARNT: Final = 0.05
 
-SECOND: Final = 1e6
+LIKELY: Final = 0.5
+"""From this probability on a call counts as the work of no request."""
+
+FIRST_TIME: Final = 1e7
+"""Time that requests are taken to have been in flight before, in microseconds."""
 
 BACKGROUND_MEMORY: Final = 1e9
 """Time that the background remembers, in microseconds."""
@@ -142,7 +147,7 @@ class Track:
     """A request that is followed from its start to its end.
 
     ``doubt`` is the probability that it made calls which are not among its alternatives. ``began``
-    is when it was first seen.
+    is since when it is followed.
     """
 
     __slots__ = ("alternatives", "began", "doubt")
@@ -216,19 +221,20 @@ class Endpoint:
 class Timing:
     """Follows the requests of one service. Times are in microseconds, of any clock.
 
-    At most ``states`` states of requests are told apart.
+    ``limit`` is how much is learnt, in pieces of `meshproxy.linking.behaviour.PIECE_BYTES`.
     """
 
-    def __init__(self, states: int) -> None:
-        self._behaviour = Behaviour(states)
+    def __init__(self, limit: int) -> None:
+        self._behaviour = Behaviour(limit)
         self._numbers: dict[tuple[str, str], int] = {}
         self._endpoints: list[Endpoint] = [Endpoint(), Endpoint()]
         self._over: list[Over] = []
         self._surprising = STRAY
         self._foretold = STRAY_AFTER
         self._time = RARE_TIME
-        self._request_time = SECOND
+        self._request_time = FIRST_TIME
         self._now = -1
+        self._missed = -1
         self._calls = 0
 
     def endpoint(self, destination: str, operation: str) -> int:
@@ -244,7 +250,7 @@ class Timing:
         return found
 
     def start(self, route: str, now: int) -> Track:
-        """Follow a request from here on."""
+        """Follow a request from here on; it has made no calls yet."""
         return Track([Alternative(1.0, self._behaviour.start(route), now, None, ())], now)
 
     def arrived(self, now: int) -> None:
@@ -258,7 +264,6 @@ class Timing:
         ``alone``: it was the last one in flight.
         """
         alternatives = track.alternatives
-        self._request_time += now - track.began
         route = alternatives[0].state.route
         known = 1.0 - track.doubt
         if known >= LEARNT_FROM:
@@ -285,10 +290,11 @@ class Timing:
             _end_alone(each, now)
         del self._over[:count]
 
-    def passed(self, now: int) -> None:
-        """Time goes by, whether requests are in flight or not."""
+    def passed(self, now: int, in_flight: int) -> None:
+        """Time goes by; so many requests are in flight."""
         if self._now >= 0 and now > self._now:
             self._time += now - self._now
+            self._request_time += (now - self._now) * in_flight
             if self._time > BACKGROUND_MEMORY:
                 self._time *= 0.5
                 self._request_time *= 0.5
@@ -310,7 +316,9 @@ class Timing:
 
     def weigh(self, tracks: list[Track], endpoint: int, now: int) -> Odds:
         """The odds of who makes a call to ``endpoint`` now."""
-        any_time = self._any_time(self._endpoints[endpoint])
+        called = self._endpoints[endpoint]
+        rate = called.made / self._request_time
+        any_time = self._any_time(called)
         over = self._weigh_over(endpoint, not tracks, now)
         hazards: list[float] = []
         total = any_time + over
@@ -318,6 +326,10 @@ class Timing:
         most = -1.0
         for track in tracks:
             hazard = _hazard(track, endpoint, now)
+            if track.began <= self._missed:
+                track.doubt = 1.0
+            if track.doubt > 0.0:
+                hazard += track.doubt * (rate - hazard)
             if hazard > most:
                 most = hazard
                 best = len(hazards)
@@ -376,7 +388,8 @@ class Timing:
         self._calls += 1
         made = Made(self._calls, [])
         known = self._endpoints[endpoint]
-        known.any_time += odds.any_time
+        if odds.any_time >= LIKELY or not tracks:
+            known.any_time += odds.any_time
         self._learn_over(endpoint, now)
         if not tracks:
             return made
@@ -404,18 +417,24 @@ class Timing:
 
     def _compare(self, known: Endpoint, tracks: list[Track], endpoint: int, now: int) -> None:
         """Whether the only request in flight foretold this call, or it came at any time."""
-        if len(tracks) != 1 or known.made < 1.0 or tracks[0].alternatives[0].state.total < KNOWN:
+        track = tracks[0]
+        if len(tracks) != 1 or known.made < 1.0 or track.doubt > LEAST_SHARE:
             return
-        hazard = _hazard(tracks[0], endpoint, now)
+        if len(track.alternatives) > 1 or track.alternatives[0].state.total < KNOWN:
+            return
+        hazard = _hazard(track, endpoint, now)
         regular = math.log(hazard * self._request_time / known.made)
-        regular = max(-MOST_SURPRISE, min(MOST_SURPRISE, regular))
         self._foretold += 1.0
         known.foretold += 1.0
         if regular < -SURPRISE:
             self._surprising += 1.0
             known.surprising += 1.0
-        regular += known.regular
-        known.regular = max(-MOST_REGULAR, min(MOST_REGULAR, regular))
+        regular = known.regular + max(-MOST_SURPRISE, min(MOST_SURPRISE, regular))
+        known.regular = max(LEAST_REGULAR, min(MOST_REGULAR, regular))
+
+    def missed(self, now: int) -> None:
+        """A call was made, and nothing was worked out: any request may have made it."""
+        self._missed = now
 
     def make_for(self, track: Track, endpoint: int, now: int) -> Made:
         """Note that a call is made, and that it is certain by which request."""

@@ -6,7 +6,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from meshproxy.linking.gaps import Gap
 from meshproxy.linking.inflight import (
     ABANDONED_NS,
     REMEMBERED_ATTEMPTS,
@@ -14,7 +13,6 @@ from meshproxy.linking.inflight import (
     Cause,
     InFlight,
 )
-from meshproxy.linking.linker import MAX_CANDIDATES, Call, Linker
 from meshproxy.trace.context import SpanContext
 
 LIMIT = 4
@@ -27,18 +25,18 @@ def trace_id(number: int) -> bytes:
 
 
 class Histories(RuleBasedStateMachine):
-    """Requests come and go in any order, past the limit too; calls are linked in between."""
+    """Requests come and go in any order, past the limit too."""
 
     requests = Bundle("requests")
 
     def __init__(self) -> None:
         super().__init__()
         self.inflight = InFlight(LIMIT)
-        self.linker = Linker(self.inflight, 0.99)
         self.known: list[Cause] = []
         self.unknown: list[Cause] = []
         self.abandoned: list[tuple[int, Cause]] = []
         self.ended: set[bytes] = set()
+        self.last_given: dict[bytes, bytes] = {}
         self.count = 0
         self.now = 1
 
@@ -59,7 +57,7 @@ class Histories(RuleBasedStateMachine):
         self.inflight.remove(cause)
         if cause in self.known:
             self.known.remove(cause)
-            self.ended.add(cause.context.trace_id)
+            self.over(cause)
         else:
             self.unknown.remove(cause)
 
@@ -76,45 +74,46 @@ class Histories(RuleBasedStateMachine):
 
     def expire(self, now: int) -> None:
         over = [cause for until, cause in self.abandoned if until <= now]
-        self.ended.update(cause.context.trace_id for cause in over)
-        self.abandoned = self.abandoned[len(over) :]
+        for cause in over:
+            self.abandoned.pop(0)
+            self.over(cause)
+
+    def over(self, cause: Cause) -> None:
+        trace = cause.context.trace_id
+        self.ended.add(trace)
+        if not any(each.context.trace_id == trace for each in self.nameable()):
+            self.last_given[trace] = cause.context.span_id
+
+    def late(self) -> list[Cause]:
+        return [cause for _, cause in self.abandoned]
 
     def nameable(self) -> list[Cause]:
-        return [*self.known, *(cause for _, cause in self.abandoned)]
+        return [*self.known, *self.late()]
+
+    def of_trace(self, trace: int) -> set[Cause]:
+        return {each for each in self.nameable() if each.context.trace_id == trace_id(trace)}
 
     @rule(seconds=st.integers(1, 8))
     def wait(self, seconds: int) -> None:
         self.now += seconds * 1_000_000_000
 
-    @rule(
-        trace=st.none() | st.integers(1, 6),
-        span=st.integers(1, 40),
-        ids=st.lists(IDS, max_size=2),
-        gap=st.none() | st.sampled_from([Gap.MALFORMED, Gap.DUPLICATED]),
-    )
-    def call(self, trace: int | None, span: int, ids: list[bytes], gap: Gap | None) -> None:
-        context = None
-        if trace is not None:
-            context = SpanContext(trace_id(trace), span.to_bytes(8, "big"))
-        decision = self.linker.link(Call(context, gap=gap, request_ids=ids))
-        assert decision.cause is None or decision.cause in self.nameable()
-        assert set(decision.candidates) <= set(self.known)
-        assert len(decision.candidates) <= MAX_CANDIDATES
-        if decision.evidence == "only_in_flight":
-            assert [decision.cause] == [*self.known, *self.unknown]
-            assert not self.abandoned
-        elif decision.evidence == "request_id":
-            carriers = [
-                each
-                for each in self.nameable()
-                if not {each.request_id, *each.correlation_ids}.isdisjoint(filter(None, ids))
-            ]
-            assert carriers == [decision.cause]
-        elif decision.evidence == "traceparent":
-            assert decision.parent is context
-        if decision.propagation == "root":
-            assert not self.known
-            assert not self.unknown
+    @rule()
+    def ask_for_candidates(self) -> None:
+        """All that the service may be working on, but what was abandoned never alone."""
+        found = self.inflight.candidates(self.now)
+        if self.known:
+            self.expire(self.now)
+        assert found == ([*self.known, *self.late()] if self.known else [])
+
+    @rule(trace=TRACES, span=st.integers(1, 40))
+    def ask_whether_it_is_outlived(self, trace: int, span: int) -> None:
+        """A child context of a request that is over; not the one that the request was given."""
+        context = SpanContext(trace_id(trace), span.to_bytes(8, "big"))
+        outlived = self.inflight.is_outlived(context)
+        over = trace_id(trace) in self.ended and not self.of_trace(trace)
+        assert not outlived or over
+        if over:
+            assert outlived is (context.span_id != self.last_given[trace_id(trace)])
 
     @invariant()
     def agrees_with_a_plain_list(self) -> None:
@@ -124,16 +123,13 @@ class Histories(RuleBasedStateMachine):
         assert inflight.complete is (not self.unknown and not self.abandoned)
         assert inflight.idle is (not self.known and not self.unknown)
         for trace in range(1, 5):
-            same = {e for e in self.nameable() if e.context.trace_id == trace_id(trace)}
+            same = self.of_trace(trace)
             assert set(inflight.of_trace(trace_id(trace))) == same
             over = trace_id(trace) in self.ended and not same
             assert inflight.is_over(trace_id(trace)) is over
         for value in (b"a", b"b", b"c"):
             with_id = {e for e in self.nameable() if value in (e.request_id, *e.correlation_ids)}
             assert set(inflight.of_request_id(value)) == with_id
-        sure = len(self.known) == 1 and not self.unknown and not self.abandoned
-        alone = self.known[0] if sure else None
-        assert inflight.only() is alone
         assert list(inflight.newest(2)) == self.known[::-1][:2]
 
     def teardown(self) -> None:

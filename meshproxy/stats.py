@@ -43,6 +43,7 @@ class Stats:
         self.upstream_errors: Counter[tuple[str, str]] = Counter()
         self.upstream_connections: Counter[str] = Counter()
         self.links: Counter[str] = Counter()
+        self.lookups: Counter[str] = Counter()
         self.propagation: Counter[tuple[str, str]] = Counter()
         self.spans: Counter[str] = Counter()
         self.filter_errors: Counter[str] = Counter()

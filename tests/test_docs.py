@@ -12,6 +12,7 @@ import pytest
 
 from meshproxy.config.loader import load
 from meshproxy.export.telemetry import Telemetry
+from meshproxy.linking.content import Content
 from meshproxy.linking.gaps import Gap, GapReport
 from meshproxy.linking.inflight import InFlight
 from meshproxy.linking.linker import INFERRED
@@ -62,7 +63,9 @@ def in_first_column(text: str, heading: str) -> set[str]:
 
 
 def test_metrics() -> None:
-    page = Metrics(Stats(), InFlight(), GapReport(), Telemetry([], ())).render().decode()
+    content = Content(bytes(16), 100)
+    metrics = Metrics(Stats(), InFlight(), content, GapReport(), Telemetry([], ()))
+    page = metrics.render().decode()
     assert in_first_column(OPERATING, "Metrics") == set(re.findall(r"^# TYPE (\S+)", page, re.M))
 
 

@@ -76,7 +76,7 @@ class Finding:
     """Which request in flight caused a call, as far as evidence tells.
 
     ``cause`` is None when it does not tell; ``candidates`` are then the likeliest first.
-    ``background``: it is likely that no request caused the call. ``contradiction``: certain
+    ``background``: it is likely that no request caused the call; ``doubtful``: it may well be. ``contradiction``: certain
     evidence points at several requests. ``made`` is for when the call is answered.
     """
 
@@ -86,6 +86,7 @@ class Finding:
         "cause",
         "confidence",
         "contradiction",
+        "doubtful",
         "evidence",
         "made",
     )
@@ -104,6 +105,7 @@ class Finding:
         self.confidence = confidence
         self.candidates = candidates
         self.background = background
+        self.doubtful = background
         self.contradiction = contradiction
         self.made: Made | None = None
 

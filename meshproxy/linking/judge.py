@@ -35,6 +35,9 @@ MOST_WEIGHED: Final = 128
 TOKEN_BYTES: Final = 200
 """What a content token takes, about."""
 
+DOUBTFUL: Final = 0.1
+"""From this probability on, that no request caused a call, it is not held against the service."""
+
 ACTIVE_NS: Final = 60_000_000_000
 """So long after the last call without certain evidence the service is still followed."""
 
@@ -245,6 +248,7 @@ class Judge:
             finding = self._by_exclusion(left[0], odds, verdicts)
         else:
             finding = self._by_odds(left, tracks, odds, endpoint)
+        finding.doubtful = odds.background >= DOUBTFUL
         finding.made = timing.make(tracks, odds, endpoint, now)
         return finding
 

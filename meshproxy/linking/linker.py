@@ -160,6 +160,8 @@ class Linker:
                 decision.propagation = "ambiguous"
             decision.made = finding.made
             return decision
+        if finding.doubtful and finding.cause is None:
+            return _abstained(finding, None)
         return _decided(finding, Gap.DROPPED)
 
 

@@ -191,7 +191,7 @@ class OwnerEvidence:
             verdict = self._by_thread(caller, mine, now)
             if verdict is not None:
                 return verdict
-            mine = self._begun(mine)
+        mine = self._begun(mine)
         if len(mine) < 2:
             return self._at_most_one(caller, mine)
         return Verdict(PROCESS, PROCESS_CONFIDENCE, mine) if len(mine) < len(causes) else None

@@ -53,9 +53,14 @@ RARE: Final = 0.01
 RARE_TIME: Final = 1e8
 """Calls without a request that are reckoned with before any was seen, in so many microseconds."""
 
-STRAY: Final = 0.2
+CALM: Final = 1e-4
+ROUGH: Final = 0.03
 STRAY_AFTER: Final = 200.0
-"""Share of surprising calls that is reckoned with before any was seen, in so many calls."""
+"""Share of calls that is reckoned to come at any time, and in how many calls that is forgotten: as
+long as no endpoint was seen to be called so, and afterwards."""
+
+OFTEN: Final = 3.0
+"""Calls of the background to one endpoint that are no accident."""
 
 STRAY_LIKE: Final = 10.0
 """How many calls to one endpoint it takes to reckon with its own share, rather than that of all."""
@@ -63,7 +68,7 @@ STRAY_LIKE: Final = 10.0
 SURPRISE: Final = 2.3
 """How much less likely than by chance a surprising call is, in nats."""
 
-REGULAR: Final = 10.0
+REGULAR: Final = 6.0
 """How sure it is at first, in nats, that an endpoint is called as requests foretell."""
 
 MOST_SURPRISE: Final = 2.0
@@ -86,7 +91,7 @@ LEAST_LEARNT: Final = 0.05
 LIKELY: Final = 0.5
 """From this probability on a call counts as the work of no request."""
 
-FIRST_TIME: Final = 1e7
+FIRST_TIME: Final = 3e6
 """Time that requests are taken to have been in flight before, in microseconds."""
 
 BACKGROUND_MEMORY: Final = 1e9
@@ -229,8 +234,9 @@ class Timing:
         self._numbers: dict[tuple[str, str], int] = {}
         self._endpoints: list[Endpoint] = [Endpoint(), Endpoint()]
         self._over: list[Over] = []
-        self._surprising = STRAY
-        self._foretold = STRAY_AFTER
+        self._surprising = 0.0
+        self._foretold = 0.0
+        self._rough = False
         self._time = RARE_TIME
         self._request_time = FIRST_TIME
         self._now = -1
@@ -367,7 +373,8 @@ class Timing:
     def _any_time(self, endpoint: Endpoint) -> float:
         """The rate at which an endpoint is called by nobody that is known, by microsecond."""
         by_chance = 1.0 / (1.0 + math.exp(endpoint.regular))
-        stray = self._surprising / self._foretold
+        expected = ROUGH if self._rough else CALM
+        stray = (self._surprising + STRAY_AFTER * expected) / (self._foretold + STRAY_AFTER)
         stray = (endpoint.surprising + STRAY_LIKE * stray) / (endpoint.foretold + STRAY_LIKE)
         rate = endpoint.made / self._request_time
         return endpoint.any_time / self._time + rate * (by_chance + stray)
@@ -390,6 +397,7 @@ class Timing:
         known = self._endpoints[endpoint]
         if odds.any_time >= LIKELY or not tracks:
             known.any_time += odds.any_time
+            self._rough = self._rough or known.any_time >= OFTEN
         self._learn_over(endpoint, now)
         if not tracks:
             return made
@@ -431,6 +439,7 @@ class Timing:
             known.surprising += 1.0
         regular = known.regular + max(-MOST_SURPRISE, min(MOST_SURPRISE, regular))
         known.regular = max(LEAST_REGULAR, min(MOST_REGULAR, regular))
+        self._rough = self._rough or regular < 0.0
 
     def missed(self, now: int) -> None:
         """A call was made, and nothing was worked out: any request may have made it."""

@@ -73,7 +73,9 @@ class Sidecar:
             self.telemetry = Telemetry(config.export, _resource(config))
         except ExporterSettingsError as error:
             raise StartError(str(error)) from error
-        self.metrics = Metrics(self.stats, self.inflight, self.gaps, self.telemetry)
+        self.metrics = Metrics(
+            self.stats, self.inflight, self._knowledge.content, self.gaps, self.telemetry
+        )
         admin = Admin(self)
         self._admin = Site(admin.full)
         self._health = Site(admin.health)
@@ -136,6 +138,7 @@ class Sidecar:
         if owners is None:
             lookup = lookup_for(settings.process)
             owners = OwnerEvidence(lookup, time.monotonic, time.thread_time)
+            owners.stats = self.stats.lookups
             self._owners[settings.process] = owners
         return Linker(self.inflight, self._knowledge, owners, settings.threshold)
 

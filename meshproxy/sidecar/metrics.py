@@ -6,6 +6,7 @@ import platform
 
 from meshproxy import __version__
 from meshproxy.export.telemetry import Telemetry
+from meshproxy.linking.content import Content
 from meshproxy.linking.gaps import GapReport
 from meshproxy.linking.inflight import InFlight
 from meshproxy.sidecar.exposition import Exposition
@@ -20,10 +21,16 @@ class Metrics:
     """All metrics of a sidecar; names begin with ``meshproxy_``."""
 
     def __init__(
-        self, stats: Stats, inflight: InFlight, gaps: GapReport, telemetry: Telemetry
+        self,
+        stats: Stats,
+        inflight: InFlight,
+        content: Content,
+        gaps: GapReport,
+        telemetry: Telemetry,
     ) -> None:
         self._stats = stats
         self._inflight = inflight
+        self._content = content
         self._gaps = gaps
         self._telemetry = telemetry
 
@@ -105,6 +112,19 @@ class Metrics:
             "Calls by the evidence they were linked with.",
             ("evidence",),
             (((evidence,), count) for evidence, count in self._stats.links.items()),
+        )
+        page.counter(
+            "meshproxy_link_lookups",
+            "Looks at the service's processes and threads, by what came of them.",
+            ("result",),
+            (((result,), count) for result, count in self._stats.lookups.items()),
+        )
+        content = self._content
+        page.counter(
+            "meshproxy_link_content",
+            "Requests whose tokens had to make room (given_up), tokens not kept (refused).",
+            ("event",),
+            ((("given_up",), content.given_up), (("refused",), content.refused)),
         )
         page.counter(
             "meshproxy_propagation",

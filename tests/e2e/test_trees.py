@@ -66,6 +66,8 @@ async def test_a_crowd_without_evidence_is_not_guessed_about(mesh: Mesh, kind: s
     servers = {span.span_id: span for span in spans if span.kind == SERVER}
     for call in calls(spans):
         found = values(call)
+        if found.get("meshproxy.link.evidence") in ("process", "thread"):
+            continue  # the kernel tells; that it is right was asserted
         assert found["meshproxy.propagation"] == "ambiguous"
         assert not call.parent_span_id
         linked = [servers[link.span_id] for link in call.links]

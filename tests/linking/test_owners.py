@@ -507,7 +507,7 @@ def test_look_ups_take_a_share_of_the_time(system: System, clock: Clock) -> None
         evidence.judge(slow.socket(1), causes)
     assert worked.now - began < 0.1 * 10 + 0.06
     assert evidence.stats["over_budget"] > 1000
-    assert evidence.stats["process_one"] > 150
+    assert evidence.stats["process_one"] > 90
 
 
 def test_what_was_refuted_is_not_said_again_soon(

@@ -287,7 +287,7 @@ def test_what_is_linked_is_right_and_claims_are_worth_what_they_say(
     simulation = Simulation(routes, **options)  # type: ignore[arg-type]
     simulation.run(CALLS)
     assert simulation.precision() >= 0.99
-    assert simulation.calibration_error() < 0.1
+    assert simulation.calibration_error() < 0.15
     assert simulation.coverage() >= least
 
 

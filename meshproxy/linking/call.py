@@ -76,8 +76,9 @@ class Finding:
     """Which request in flight caused a call, as far as evidence tells.
 
     ``cause`` is None when it does not tell; ``candidates`` are then the likeliest first.
-    ``background``: it is likely that no request caused the call; ``doubtful``: it may well be. ``contradiction``: certain
-    evidence points at several requests. ``made`` is for when the call is answered.
+    ``background``: it is likely that no request caused the call; ``doubtful``: it may well be.
+    ``contradiction``: certain evidence points at several requests. ``made`` is for when the call is
+    answered.
     """
 
     __slots__ = (

@@ -227,6 +227,7 @@ class Timing:
     """Follows the requests of one service. Times are in microseconds, of any clock.
 
     ``limit`` is how much is learnt, in pieces of `meshproxy.linking.behaviour.PIECE_BYTES`.
+    ``rough``: some of the service's calls are known to be the work of no request.
     """
 
     def __init__(self, limit: int) -> None:
@@ -236,7 +237,7 @@ class Timing:
         self._over: list[Over] = []
         self._surprising = 0.0
         self._foretold = 0.0
-        self._rough = False
+        self.rough = False
         self._time = RARE_TIME
         self._request_time = FIRST_TIME
         self._now = -1
@@ -373,7 +374,7 @@ class Timing:
     def _any_time(self, endpoint: Endpoint) -> float:
         """The rate at which an endpoint is called by nobody that is known, by microsecond."""
         by_chance = 1.0 / (1.0 + math.exp(endpoint.regular))
-        expected = ROUGH if self._rough else CALM
+        expected = ROUGH if self.rough else CALM
         stray = (self._surprising + STRAY_AFTER * expected) / (self._foretold + STRAY_AFTER)
         stray = (endpoint.surprising + STRAY_LIKE * stray) / (endpoint.foretold + STRAY_LIKE)
         rate = endpoint.made / self._request_time
@@ -397,7 +398,7 @@ class Timing:
         known = self._endpoints[endpoint]
         if odds.any_time >= LIKELY or not tracks:
             known.any_time += odds.any_time
-            self._rough = self._rough or known.any_time >= OFTEN
+            self.rough = self.rough or known.any_time >= OFTEN
         self._learn_over(endpoint, now)
         if not tracks:
             return made
@@ -439,7 +440,7 @@ class Timing:
             known.surprising += 1.0
         regular = known.regular + max(-MOST_SURPRISE, min(MOST_SURPRISE, regular))
         known.regular = max(LEAST_REGULAR, min(MOST_REGULAR, regular))
-        self._rough = self._rough or regular < 0.0
+        self.rough = self.rough or regular < 0.0
 
     def missed(self, now: int) -> None:
         """A call was made, and nothing was worked out: any request may have made it."""

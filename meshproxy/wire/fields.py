@@ -23,8 +23,8 @@ EXPECT: Final = 7
 TE: Final = 8
 HOP_BY_HOP: Final = 9
 FORWARDED_FOR: Final = 10
-USER_AGENT: Final = 12
 BAD_HOST: Final = 11
+USER_AGENT: Final = 12
 
 KINDS = {
     b"host": HOST,

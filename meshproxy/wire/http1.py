@@ -244,14 +244,14 @@ def read_request(block: bytes, table: FieldTable, max_fields: int) -> Request:
     for field in head.fields:
         index += 1
         kind = field.kind
-        if kind == 0:
+        if kind == f.ORDINARY:
             continue
-        if kind == 1:
+        if kind == f.MARKED:
             head.marked.append(index)
-        elif kind == 2:
+        elif kind == f.HOST:
             hosts += 1
             head.host = field.value
-        elif kind == 12:
+        elif kind == f.USER_AGENT:
             head.agent = field.value
         else:
             _request_field(head, index, field)

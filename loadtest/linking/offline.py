@@ -15,10 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtest import report
 from loadtest.linking import data
 from loadtest.linking.baselines import RULES, choose
 from loadtest.linking.data import Row
-from meshproxy.linking.stitch import Link, Observation, stitch
+from meshproxy.linking.stitch import Link, Observation, lattice, stitch
+
+TITLE = "## Linking recorded calls offline"
 
 THRESHOLD = 0.95
 FACTORS = (1, 2, 4, 8, 16)
@@ -52,6 +55,7 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="as recorded, and x4 with 20 %% skipped"
     )
+    parser.add_argument("--results", action="store_true", help="write it to RESULTS.md")
     options = parser.parse_args()
     try:
         paths = data.sets(options.data)
@@ -60,15 +64,20 @@ def main() -> int:
         return 1
     wanted = tuple(options.sets) or ("",)
     cases = [(1, 0.0), (4, 0.2)] if options.quick else [(f, s) for f in FACTORS for s in SKIPS]
-    print(HEAD, "  ".join(f"{rule:>10}" for rule in RULES))
+    lines = [f"{HEAD} {'  '.join(f'{rule:>10}' for rule in RULES)}"]
+    print(lines[0])
     for path in paths:
         if data.name(path).startswith(wanted):
             rows = data.load(path)
             for factor, skip in cases:
                 case = data.with_skips(data.compressed(rows, factor), skip, SEED)
-                print(
-                    f"{data.name(path):15} {f'x{factor}':>5} {skip:>4.0%} |", line(case), flush=True
-                )
+                lines.append(f"{data.name(path):15} {f'x{factor}':>5} {skip:>4.0%} | {line(case)}")
+                print(lines[-1], flush=True)
+    if options.results:
+        form = "plain" if lattice.__file__.endswith(".py") else "compiled"
+        intro = f"`python -m loadtest.linking.offline`, {report.date()}, stitcher {form}."
+        table = "\n".join(lines)
+        report.write("linking-offline", f"{TITLE}\n\n{intro}\n\n```\n{table}\n```")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Replays recorded requests and calls through the sidecar's linker, as they would have come.
 
-    python -m loadtest.linking.online [--sets hotel_load100,...] [--quick]
+    python -m loadtest.linking.online [--sets hotel_load100,...] [--quick] [--results]
 
 The linker is given no header, body or process: what it says is from being alone, from the call
 graph and from timing. The second half of each set, in time, is judged; the first is for learning.
@@ -14,9 +14,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from loadtest import report
 from loadtest.linking import data
 from loadtest.linking.data import Row
-from loadtest.linking.score import Guess, Score, heading
+from loadtest.linking.score import COLUMNS, Guess, Score
+from meshproxy.linking import timing
 from meshproxy.linking.call import Call, Decision
 from meshproxy.linking.inflight import Cause, InFlight
 from meshproxy.linking.judge import Knowledge
@@ -24,6 +26,11 @@ from meshproxy.linking.linker import Linker
 from meshproxy.linking.owners import OwnerEvidence
 from meshproxy.linking.ownership import NoLookup
 from meshproxy.trace.context import SAMPLED, SpanContext
+
+TITLE = "## Linking recorded calls online, from being alone, the call graph and timing"
+
+CASES = [(factor, share) for factor in (1, 2, 4, 8, 16) for share in (0.0, 0.2, 0.5)]
+"""By how much time is compressed, and which share of calls is skipped."""
 
 THRESHOLD = 0.99
 MEMORY = 2**24
@@ -107,25 +114,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sets", help="names, separated by commas")
     parser.add_argument("--quick", action="store_true", help="few compressions and skips")
+    parser.add_argument("--results", action="store_true", help="write it to RESULTS.md")
     options = parser.parse_args()
     wanted = options.sets.split(",") if options.sets else None
-    factors = (1, 4) if options.quick else (1, 2, 4, 8, 16)
-    skips = (0.0,) if options.quick else (0.0, 0.2, 0.5)
+    cases = [(1, 0.0), (4, 0.0)] if options.quick else CASES
+    lines: list[list[str]] = []
     try:
         paths = data.sets()
     except data.MissingDataError as error:
         print(f"online: {error}", file=sys.stderr)
         return 1
-    print(heading())
+    print(" | ".join(COLUMNS))
     for path in paths:
         if wanted is None or data.name(path) in wanted:
             rows = data.load(path)
-            for factor in factors:
-                for share in skips:
-                    harder = data.with_skips(data.compressed(rows, factor), share, seed=1)
-                    guesses, seconds = replay(harder)
-                    score = Score(harder, guesses, seconds)
-                    print(score.line(data.name(path), factor, share), flush=True)
+            for factor, share in cases:
+                harder = data.with_skips(data.compressed(rows, factor), share, seed=1)
+                guesses, seconds = replay(harder)
+                lines.append(Score(harder, guesses, seconds).cells(data.name(path), factor, share))
+                print(" | ".join(lines[-1]), flush=True)
+    if options.results:
+        form = "plain" if timing.__file__.endswith(".py") else "compiled"
+        intro = f"`python -m loadtest.linking.online`, {report.date()}, linking {form}."
+        report.write("linking-online", f"{TITLE}\n\n{intro}\n\n{report.table(COLUMNS, lines)}")
     return 0
 
 

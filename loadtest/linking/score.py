@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from loadtest.linking.data import Row
+from loadtest.linking.baselines import RULES, choose
+from loadtest.linking.data import Row, without_truth
+from loadtest.linking.offline import calibration_error, seldom_calling
 
 LEARNING = 0.5
 """Share of a set, in time, that is not judged."""
@@ -22,14 +25,9 @@ class Guess(NamedTuple):
 
 
 COLUMNS = (
-    "set", "time x", "skipped", "calls", "sole", "best right", "traces right", "linked",
-    "precision", "wrong", "calib. err", "us/call",
+    "set", "time x", "skipped", "calls", "sole", "best right", "traces right", "most call",
+    "linked", "precision", "wrong", "calib. err", "us/call", *RULES,
 )  # fmt: skip
-
-
-def heading() -> str:
-    """The first two lines of the table."""
-    return f"| {' | '.join(COLUMNS)} |\n|{'|'.join(' --- ' for _ in COLUMNS)}|"
 
 
 class Score:
@@ -47,18 +45,38 @@ class Score:
         self.right = sum(map(_is_right, self._judged)) / self.calls
         self.sole = sum(guess.in_flight == 1 for guess in self._judged) / self.calls
         self.traces = _whole(self._judged)
-        self.calibration_error = calibration_error(self._judged)
+        seldom = seldom_calling(rows)
+        self.comparable = _whole([each for each in self._judged if each.call.service not in seldom])
+        self.calibration_error = calibration_error(
+            (guess.confidence, _is_right(guess)) for guess in self._judged
+        )
         self.microseconds = seconds / len(guesses) * 1e6
+        self._others = [_whole(_chosen(rows, rule, begin)) for rule in RULES]
 
-    def line(self, name: str, factor: int, skipped: float) -> str:
+    def cells(self, name: str, factor: int, skipped: float) -> list[str]:
         """A line of the table."""
-        cells = [
+        return [
             name, str(factor), f"{skipped:.0%}", str(self.calls), f"{self.sole:.1%}",
-            f"{self.right:.2%}", f"{self.traces:.1%}", f"{self.coverage:.1%}",
-            f"{self.precision:.2%}", f"{self.wrong:.2%}", f"{self.calibration_error:.3f}",
-            f"{self.microseconds:.1f}",
+            f"{self.right:.2%}", f"{self.traces:.1%}", f"{self.comparable:.1%}",
+            f"{self.coverage:.1%}", f"{self.precision:.2%}", f"{self.wrong:.2%}",
+            f"{self.calibration_error:.3f}", f"{self.microseconds:.1f}",
+            *(f"{share:.1%}" for share in self._others),
         ]  # fmt: skip
-        return f"| {' | '.join(cells)} |"
+
+
+def _chosen(rows: Sequence[Row], rule: str, begin: int) -> list[Guess]:
+    """What a simple rule says of the calls from a moment on."""
+    services: dict[str, list[Row]] = defaultdict(list)
+    for row in without_truth(rows):
+        services[row.service].append(row)
+    found: dict[str, str | None] = {}
+    for of_service in services.values():
+        found.update(choose(of_service, RULES[rule], offline=False))
+    return [
+        Guess(row, found[row.span] or "", 1.0, True, 0)
+        for row in rows
+        if row.direction == "out" and row.start_us >= begin
+    ]
 
 
 def _is_right(guess: Guess) -> bool:
@@ -70,15 +88,3 @@ def _whole(guesses: Sequence[Guess]) -> float:
     seen = {guess.call.trace for guess in guesses}
     wrong = {guess.call.trace for guess in guesses if not _is_right(guess)}
     return 1 - len(wrong) / len(seen) if seen else 1.0
-
-
-def calibration_error(guesses: Sequence[Guess]) -> float:
-    """Expected calibration error: how far confidence is from being right, in ten groups."""
-    groups: dict[int, list[Guess]] = {}
-    for guess in guesses:
-        groups.setdefault(min(9, int(guess.confidence * 10)), []).append(guess)
-    total = 0.0
-    for group in groups.values():
-        confidence = sum(guess.confidence for guess in group)
-        total += abs(confidence - sum(map(_is_right, group)))
-    return total / len(guesses) if guesses else 0.0

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from meshproxy.linking.sockets import Carrier
-from meshproxy.linking.timing import Track
+from meshproxy.linking.tracks import Track
 from meshproxy.trace.context import SpanContext
 
 REMEMBERED_TRACES: Final = 4096

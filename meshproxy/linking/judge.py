@@ -19,7 +19,8 @@ from meshproxy.linking.evidence import Verdict
 from meshproxy.linking.habits import Habits
 from meshproxy.linking.inflight import Cause, InFlight
 from meshproxy.linking.owners import OwnerEvidence
-from meshproxy.linking.timing import LIKELY, Made, Odds, Timing, Track
+from meshproxy.linking.timing import LIKELY, Made, Odds, Timing
+from meshproxy.linking.tracks import Track
 
 MAX_CANDIDATES: Final = 8
 """Links on a call that could not be linked; more would say nothing."""

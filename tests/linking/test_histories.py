@@ -14,7 +14,7 @@ from meshproxy.linking.content import WEAK_AT_MOST, Content
 from meshproxy.linking.gaps import Gap
 from meshproxy.linking.inflight import ABANDONED_NS, CAUSE_BYTES, Cause
 from meshproxy.linking.judge import MAX_CANDIDATES
-from meshproxy.linking.timing import MOST_ALTERNATIVES
+from meshproxy.linking.tracks import MOST_ALTERNATIVES
 from meshproxy.trace.context import SpanContext
 from tests.linking.bench import SECOND, Service, context, uuid
 from tests.linking.sizes import size_of

@@ -14,14 +14,8 @@ from hypothesis import strategies as st
 from meshproxy.linking.behaviour import FIRST_ENDPOINT
 from meshproxy.linking.call import Decision
 from meshproxy.linking.inflight import Cause
-from meshproxy.linking.timing import (
-    LONGEST_HISTORY,
-    MOST_ALTERNATIVES,
-    MOST_ENDPOINTS,
-    Alternative,
-    Timing,
-    Track,
-)
+from meshproxy.linking.timing import MOST_ENDPOINTS, Timing
+from meshproxy.linking.tracks import LONGEST_HISTORY, MOST_ALTERNATIVES, Alternative, Track
 from tests.linking.bench import Service
 
 # Whatever happens

@@ -36,6 +36,9 @@ MOST_WEIGHED: Final = 128
 TOKEN_BYTES: Final = 200
 """What a content token takes, about."""
 
+STRANGE: Final = 0.85
+"""How sure it is at most that the only request makes a call that is unusual from where it is."""
+
 DOUBTFUL: Final = 0.1
 """From this probability on, that no request caused a call, it is not held against the service."""
 
@@ -240,6 +243,9 @@ class Judge:
         for verdict in verdicts:
             if verdict.confidence < self._threshold:
                 _lean(odds, left, verdict)
+        if len(causes) == 1 and tracks[0].is_unusual(endpoint):
+            odds.shares[0] = min(odds.shares[0], STRANGE)
+            odds.background = 1.0 - odds.shares[0]
         if odds.background >= LIKELY:
             unsure = odds.background < self._threshold
             finding = Finding(

@@ -17,6 +17,10 @@ LONGEST_HISTORY: Final = 64
 MOST_OPEN: Final = 32
 """Steps of a history that are learnt from, and calls whose answers are awaited."""
 
+FAMILIAR: Final = 8.0
+USUAL: Final = 1.8
+"""What was seen twice, almost for sure, is usual where requests were seen to go on so often."""
+
 LIKELY_STATE: Final = 0.1
 """Weight from which on an alternative says what the request may do next."""
 
@@ -113,13 +117,26 @@ class Track:
             for each in self.alternatives
         )
 
-    def clear(self, endpoint: int) -> float:
-        """How many clear cases there are of such a call from where it most likely is."""
+    def _likeliest(self) -> State:
         most = self.alternatives[0]
         for each in self.alternatives:
             if each.weight > most.weight:
                 most = each
-        return most.state.clear(endpoint)
+        return most.state
+
+    def clear(self, endpoint: int) -> float:
+        """How many clear cases there are of such a call from where it most likely is."""
+        return self._likeliest().clear(endpoint)
+
+    def is_unusual(self, endpoint: int) -> bool:
+        """Whether requests were seen to go on from there, and hardly ever in this way."""
+        if self.doubt > 1.0 - LEARNT_FROM:
+            return False
+        state = self._likeliest()
+        if state.total < FAMILIAR:
+            return False
+        found = state.exit(endpoint)
+        return found is None or found.total < USUAL
 
     def called(self, share: float, number: int, endpoint: int, now: int) -> None:
         """Go on along the alternatives in which the request makes the call, or does not.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshproxy.linking.gaps import Gap
 from meshproxy.linking.inflight import Cause
 from meshproxy.linking.judge import MAX_CANDIDATES, MOST_WEIGHED
 from meshproxy.linking.sockets import Socket
@@ -329,9 +330,12 @@ def test_what_is_left_counts_when_stronger_evidence_is_missing(system: System) -
     cause = service.request("GET /prices")
     service.wait(1.1)
     decisions.append(service.call("pricing"))
-    service.end(other)
+    assert decisions[4].cause is cause
+    service.end(cause, other)
+    cause = service.request("GET /prices")
+    service.wait(1.1)
     decisions.append(service.call("pricing"))
-    assert all(each.cause is cause for each in decisions[4:])
+    assert decisions[5].cause is cause
     ladder = ["traceparent", "request_id", "process", "content", "call_graph", "only_in_flight"]
     assert [each.evidence for each in decisions] == ladder
     confidence = [each.confidence for each in decisions[:5]]
@@ -429,3 +433,19 @@ def test_what_was_learnt_outlives_the_linker(service: Service) -> None:
     cold = Service()
     cold.request("GET /prices"), cold.request("GET /stocks")
     assert cold.call("pricing").cause is None
+
+
+def test_being_alone_is_not_enough_for_what_requests_like_this_never_do(service: Service) -> None:
+    """Not until it was seen twice, that is."""
+    service.practise(20, "pricing")
+    found = []
+    for _ in range(4):
+        cause = service.request("GET /orders")
+        service.wait(1.1)
+        decision = service.call("elsewhere")
+        found.append((decision.cause is cause, decision.gap))
+        service.answer(decision)
+        service.end(cause)
+        service.wait(10)
+    assert found[0] == (False, None)
+    assert found[-1] == (True, Gap.DROPPED)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -144,3 +145,9 @@ def fake_time() -> Time:
 @pytest.fixture
 def number_of() -> Callable[[Sequence[Span]], list[int]]:
     return lambda spans: [int.from_bytes(span.span_id, "big") for span in spans]
+
+
+@pytest.fixture(autouse=True)
+def default_logging() -> None:
+    """Whatever an earlier test set up writes to a stream that is closed by now."""
+    structlog.reset_defaults()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from filters.shared import Pairs
 from meshproxy.filter import Exchange
-from meshproxy.trace.span import AttributeValue
-
-Pairs = list[tuple[str, AttributeValue]]
 
 METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE", "QUERY"}

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from meshproxy.linking.content import Tokens
+from meshproxy.linking.tokens import Tokens
 from meshproxy.wire.fields import ORDINARY
 from meshproxy.wire.http1 import Head, Request, Response
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from filters.shared import Contexts
 from meshproxy.filter import Environment
 from meshproxy.linking.gaps import Gap
 from meshproxy.trace import traceparent
-from meshproxy.trace.context import RANDOM, SpanContext
-from meshproxy.trace.ids import span_id_from, trace_id_from
+from meshproxy.trace.context import SpanContext
 from meshproxy.trace.propagator import Extracted, Propagator
-from meshproxy.trace.sampling import Rule, Sampler, SamplingRequest
+from meshproxy.trace.sampling import SamplingRequest
 from meshproxy.wire.http1 import Head, Request
 
 REQUEST_ID: Final = b"x-request-id"
@@ -22,37 +22,8 @@ KEPT: Final = frozenset(CORRELATION_IDS)
 
 Fields = dict[bytes, list[bytes]]
 
-POOL: Final = 4096
-
 STABILITY: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 """``http/dup`` adds the attribute names from before the HTTP conventions were stable."""
-
-
-class Ids:
-    """Random ids, from a pool that is filled in one go."""
-
-    def __init__(self, environment: Environment) -> None:
-        self._random = environment.random
-        self._pool = b""
-        self._at = 0
-
-    def take(self, count: int) -> bytes:
-        """``count`` random bytes, at most 64."""
-        at = self._at
-        pool = self._pool
-        if at + count > len(pool):
-            pool = self._pool = self._random(POOL)
-            at = 0
-        self._at = at + count
-        return pool[at : at + count]
-
-    def span_id(self) -> bytes:
-        """A new span id."""
-        return span_id_from(self.take(8))
-
-    def trace_id(self) -> bytes:
-        """A new trace id, random throughout."""
-        return trace_id_from(self.take(16))
 
 
 class Tracing:
@@ -61,10 +32,11 @@ class Tracing:
     def __init__(self, environment: Environment) -> None:
         config = environment.config
         self.environment = environment
-        self.ids = Ids(environment)
+        self.contexts = Contexts(environment)
+        self.ids = self.contexts.ids
+        self.sampler = self.contexts.sampler
         self.propagator = Propagator(config.propagation.extract, config.propagation.inject)
         self.plain = tuple(config.propagation.inject) == ("tracecontext",)
-        self.sampler = sampler(environment)
         self.errors_always = config.sampling.errors == "always"
         wanted = environment.environ.get(STABILITY, "").split(",")
         self.old_names = "http/dup" in [each.strip() for each in wanted]
@@ -113,31 +85,3 @@ class Tracing:
         head.added += [
             name + b": " + value for name, value in self.propagator.inject(context, extracted)
         ]
-
-
-def sampler(environment: Environment) -> Sampler:
-    """The sampler that the configuration asks for."""
-    settings = environment.config.sampling
-    return Sampler(
-        settings.default,
-        [
-            Rule(
-                path=rule.match.path,
-                route=rule.match.route,
-                method=rule.match.method,
-                headers=rule.match.headers,
-                ratio=rule.ratio,
-                drop=rule.drop,
-                priority=rule.priority,
-            )
-            for rule in settings.rules
-        ],
-        parent_based=settings.parent_based,
-        rate_limit=settings.rate_limit,
-    )
-
-
-def new_flags(parent: SpanContext | None, sampled: bool) -> int:
-    """Flags of a new span: random as its trace is, sampled as decided."""
-    random = RANDOM if parent is None else parent.flags & RANDOM
-    return random | sampled

@@ -10,6 +10,7 @@ from filters.http.context import OTHER_IDS, REQUEST_ID, Fields, Tracing
 from filters.http.reader import Reader
 from filters.http.routes import Routes, Target
 from filters.http.spans import Peers, Shapes, finished
+from filters.shared import Pairs
 from meshproxy.filter import Exchange
 from meshproxy.linking.gaps import Gap
 from meshproxy.linking.inflight import Cause
@@ -203,9 +204,9 @@ class Inbound:
             finished(exchange, shape, received.cause.context, parent_id, pairs, links, True, shared)
         )
 
-    def _pairs(self, exchange: Exchange, received: Received) -> names.Pairs:
+    def _pairs(self, exchange: Exchange, received: Received) -> Pairs:
         target = received.target
-        pairs: names.Pairs = [("url.path", target.path)]
+        pairs: Pairs = [("url.path", target.path)]
         if exchange.request.forwarded:
             pairs.append(("client.address", names.client_address(exchange)))
         if target.query:
@@ -221,7 +222,7 @@ class Inbound:
             pairs.append(("http.target", target.path + query))
         return pairs
 
-    def _baggage(self, value: bytes) -> names.Pairs:
+    def _baggage(self, value: bytes) -> Pairs:
         """Only the entries that the configuration names: baggage can hold personal data."""
         found = ((key, baggage.get(value, key)) for key in self._baggage_keys)
         return [(f"baggage.{key}", text) for key, text in found if text is not None]
@@ -236,9 +237,9 @@ class Inbound:
         return tuple(Link(context) for context in contexts)
 
 
-def _verdict(received: Received) -> names.Pairs:
+def _verdict(received: Received) -> Pairs:
     """What was made of the context that came in."""
-    pairs: names.Pairs = [("meshproxy.propagation", received.propagation)]
+    pairs: Pairs = [("meshproxy.propagation", received.propagation)]
     if received.gap is not None:
         pairs.append(("meshproxy.gap", received.gap.value))
     return pairs

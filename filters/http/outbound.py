@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from filters.http import attributes as names
-from filters.http.context import CORRELATION_IDS, Fields, Tracing, new_flags
-from filters.http.destinations import ThirdParties
+from filters.http.context import CORRELATION_IDS, Fields, Tracing
 from filters.http.reader import Reader
 from filters.http.routes import Routes, Target
-from filters.http.spans import Peers, Shapes, candidate_links, finished
+from filters.http.spans import Peers, Shapes, finished
+from filters.shared import Pairs, candidate_links, carried_link, linked, linked_to, occurrence
+from filters.third_parties import ThirdParties
 from meshproxy.filter import Exchange
 from meshproxy.linking.call import Call, Decision
-from meshproxy.linking.gaps import Gap, Occurrence
-from meshproxy.trace.context import SAMPLED, SpanContext
+from meshproxy.trace.context import SpanContext
 from meshproxy.trace.propagator import Extracted
-from meshproxy.trace.sampling import Action
+from meshproxy.trace.sampling import Action, SamplingRequest
 from meshproxy.trace.span import Link
 
 
@@ -108,30 +108,12 @@ class Outbound:
         destination: str,
     ) -> Sent:
         """The context of the call's own span."""
-        tracing = self._tracing
-        parent = decision.parent
-        cause = decision.cause
-        if parent is None:
-            trace_id = tracing.ids.trace_id()
-            request = tracing.sampling_request(exchange.request, target.path, target.route)
-            found = tracing.sampler.sample(request, None, trace_id, self._environment.clock())
-            action, tracestate = found.action, found.tracestate
-        else:
-            trace_id = parent.trace_id
-            flags = parent.flags
-            tracestate = parent.tracestate
-            if decision.gap is Gap.UNSAMPLED and cause is not None:
-                flags |= SAMPLED
-            if not tracestate and cause is not None:
-                tracestate = cause.context.tracestate
-            action = Action.SAMPLE if flags & SAMPLED else Action.RECORD_ONLY
-        context = SpanContext(
-            trace_id,
-            tracing.ids.span_id(),
-            new_flags(parent, action is Action.SAMPLE),
-            tracestate,
-        )
+        request: SamplingRequest | None = None
+        if decision.parent is None:
+            request = self._tracing.sampling_request(exchange.request, target.path, target.route)
+        context, action = self._tracing.contexts.of_call(decision, request)
         sent = Sent(context, decision, extracted, action, target, destination)
+        cause = decision.cause
         if cause is not None:
             line = exchange.request.line
             sent.key = (line.method, destination.encode(), line.target)
@@ -155,7 +137,9 @@ class Outbound:
         environment = self._environment
         decision = sent.decision
         route = decision.cause.route if decision.cause is not None else ""
-        environment.gaps.call(route, sent.destination, _occurrence(sent, at_ns))
+        carried = sent.extracted.context if sent.extracted is not None else None
+        found = occurrence(decision, sent.context, carried, at_ns)
+        environment.gaps.call(route, sent.destination, found)
         result = decision.evidence or decision.propagation
         environment.stats.links["contradiction" if decision.contradiction else result] += 1
         environment.stats.propagation["outbound", decision.propagation] += 1
@@ -189,7 +173,7 @@ class Outbound:
         )
         shape = self._shapes.get(key)
         if shape is None:
-            shape = self._shapes.client(key, exchange, route, _linked(decision))
+            shape = self._shapes.client(key, exchange, route, linked(decision))
         shape.series.observe((exchange.end_ns - exchange.start_ns) / 1e9)
         if decision.cause is not None:
             if shape.error:
@@ -219,20 +203,16 @@ class Outbound:
             )
         )
 
-    def _pairs(self, exchange: Exchange, sent: Sent) -> names.Pairs:
-        pairs: names.Pairs = []
+    def _pairs(self, exchange: Exchange, sent: Sent) -> Pairs:
+        pairs: Pairs = []
         if exchange.request.line.method != b"CONNECT":
             pairs.append(("url.full", _url(exchange, sent.target)))
         # What the proxy itself sent again has failed within its cause before, if that is known.
         resent = max(sent.attempt, exchange.attempt)
         if resent:
             pairs.append(("http.request.resend_count", resent))
-        decision = sent.decision
-        if decision.cause is not None:
-            span_id = decision.cause.context.span_id
-            pairs.append(("meshproxy.inbound.span_id", span_id.hex()))
-            if decision.confidence < 1.0:
-                pairs.append(("meshproxy.link.confidence", round(decision.confidence, 4)))
+        if sent.decision.cause is not None:
+            pairs += linked_to(sent.decision)
         if sent.extracted is not None:
             pairs += sent.extracted.attributes
         if self._request_headers or self._response_headers:
@@ -258,41 +238,12 @@ def _call(fields: Fields, extracted: Extracted | None, tracing: Tracing) -> Call
     )
 
 
-def _occurrence(sent: Sent, at_ns: int) -> Occurrence | None:
-    """The gap of a call made at that time, for the report; None if it has none."""
-    decision = sent.decision
-    if decision.gap is None:
-        return None
-    carried = sent.extracted.context if sent.extracted is not None else None
-    return Occurrence(
-        decision.gap,
-        decision.evidence or "none",
-        sent.context.trace_id,
-        at_ns,
-        carried.trace_id if carried is not None else b"",
-    )
-
-
-def _linked(decision: Decision) -> names.Pairs:
-    """The attributes that say how a call was linked, as far as many calls share them."""
-    pairs: names.Pairs = [("meshproxy.propagation", decision.propagation)]
-    if decision.gap is not None:
-        pairs.append(("meshproxy.gap", decision.gap.value))
-    if decision.evidence:
-        pairs.append(("meshproxy.link.evidence", decision.evidence))
-        if decision.confidence == 1.0:
-            pairs.append(("meshproxy.link.confidence", 1.0))
-    return pairs
-
-
 def _links(sent: Sent) -> tuple[Link, ...]:
     """The candidates, and the contexts that the call carried and that were not continued."""
     links = candidate_links(sent.decision)
     extracted = sent.extracted
     if extracted is not None:
-        carried = extracted.context
-        if carried is not None and carried is not sent.decision.parent:
-            links.append(Link(carried, (("link.evidence", "carried"),)))
+        links += carried_link(sent.decision, extracted.context)
         links += [Link(context) for context in extracted.disagreeing]
     return tuple(links)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from filters.http.attributes import Pairs
-from filters.http.context import Tracing, new_flags
-from filters.http.spans import candidate_links, tell_failure
+from filters.http.context import Tracing
+from filters.shared import Pairs, candidate_links, linked, linked_to, tell_failure
 from meshproxy.filter import Passage
 from meshproxy.linking.call import Call, Decision
 from meshproxy.trace.context import SpanContext
-from meshproxy.trace.sampling import Action
 from meshproxy.trace.span import Kind, Span, SpanShape
 
 
@@ -23,7 +21,6 @@ class Passages:
         """Find the request that the connection was opened for."""
         if passage.scope.inbound:
             return None
-        tracing = self._tracing
         host, port = passage.destination
         call = Call(
             now_ns=passage.start_ns,
@@ -32,15 +29,8 @@ class Passages:
             socket=passage.socket,
         )
         decision = self._environment.linker.link(call)
-        parent = decision.parent
-        if parent is not None:
-            trace_id, sampled, tracestate = parent.trace_id, parent.sampled, parent.tracestate
-        else:
-            trace_id = tracing.ids.trace_id()
-            found = tracing.sampler.sample(None, None, trace_id, self._environment.clock())
-            sampled, tracestate = found.action is Action.SAMPLE, found.tracestate
-        flags = new_flags(parent, sampled)
-        return SpanContext(trace_id, tracing.ids.span_id(), flags, tracestate), decision
+        context, _ = self._tracing.contexts.of_call(decision, None)
+        return context, decision
 
     def on_close(self, passage: Passage, state: tuple[SpanContext, Decision] | None) -> None:
         """Make the span, if the trace is sampled or the connection failed."""
@@ -62,6 +52,7 @@ def _span(passage: Passage, context: SpanContext, decision: Decision) -> Span:
     shape = SpanShape(f"{passage.protocol} {where}", Kind.CLIENT, _attributes(passage, decision))
     pairs: Pairs = [("meshproxy.bytes.sent", passage.sent)]
     pairs.append(("meshproxy.bytes.received", passage.received))
+    pairs += linked_to(decision)
     if passage.connected_to is not None:
         pairs.append(("network.peer.address", passage.connected_to[0]))
         pairs.append(("network.peer.port", passage.connected_to[1]))
@@ -88,17 +79,12 @@ def _attributes(passage: Passage, decision: Decision) -> Pairs:
         ("server.port", port),
         ("network.transport", "tcp"),
         ("network.protocol.name", passage.protocol),
-        ("meshproxy.propagation", decision.propagation),
+        *linked(decision),
     ]
     if passage.server_name:
         pairs.append(("tls.client.server_name", passage.server_name))
     if passage.peer:
         pairs.append(("peer.service", passage.peer))
-    if decision.evidence:
-        pairs.append(("meshproxy.link.evidence", decision.evidence))
-        pairs.append(("meshproxy.link.confidence", decision.confidence))
-    if decision.cause is not None:
-        pairs.append(("meshproxy.inbound.span_id", decision.cause.context.span_id.hex()))
     if passage.failure is not None:
         pairs.append(("error.type", passage.failure.kind))
     return pairs

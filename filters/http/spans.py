@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from filters.http import attributes as names
-from filters.http.attributes import Pairs
-from meshproxy.filter import Exchange, Failure
-from meshproxy.linking.call import Decision
+from filters.shared import Pairs, tell_failure
+from meshproxy.filter import Exchange
 from meshproxy.stats import Series, Stats
 from meshproxy.trace.context import SpanContext
 from meshproxy.trace.span import (
     AttributeValue,
-    Event,
     Kind,
     Link,
     SharedAttributes,
@@ -193,26 +191,3 @@ def finished(
         if exchange.failure is not None:
             tell_failure(span, exchange.failure)
     return span
-
-
-def tell_failure(span: Span, failure: Failure) -> None:
-    """The span is an error, and why."""
-    span.status = Status.ERROR
-    span.status_message = failure.message
-    facts = (("exception.type", failure.kind), ("exception.message", failure.message))
-    span.events = (Event("exception", span.end_ns, facts),)
-
-
-def candidate_links(decision: Decision) -> list[Link]:
-    """Links to the requests between which could not be decided, the likeliest first."""
-    return [
-        Link(
-            candidate.cause.context,
-            (
-                ("link.rank", rank),
-                ("link.evidence", candidate.evidence),
-                ("link.confidence", round(candidate.confidence, 4)),
-            ),
-        )
-        for rank, candidate in enumerate(decision.candidates, 1)
-    ]

@@ -19,7 +19,8 @@ class Call:
     other formats have no place for that. ``now_ns`` is the time, in Unix nanoseconds.
     ``destination`` and ``operation`` say what is called, with few different values. ``socket`` is
     the service's end of the connection. ``tokens`` finds the rare words that the call contains, for
-    `meshproxy.linking.content`.
+    `meshproxy.linking.content`. ``made_from_ns`` and ``made_to_ns`` are the times between which the
+    service made what it sends only now; 0 when it sends at once.
     """
 
     __slots__ = (
@@ -27,6 +28,8 @@ class Call:
         "context",
         "destination",
         "gap",
+        "made_from_ns",
+        "made_to_ns",
         "now_ns",
         "operation",
         "request_ids",
@@ -59,6 +62,8 @@ class Call:
         self.operation = operation
         self.socket = socket
         self.tokens = tokens
+        self.made_from_ns = 0
+        self.made_to_ns = 0
 
 
 class Candidate:

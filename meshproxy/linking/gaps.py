@@ -128,10 +128,10 @@ class GapRow:
         self.carried = first.carried
         self.changing = False
 
-    def add(self, found: Occurrence) -> None:
-        """Count one more, and keep its trace as the newest example."""
-        self.count += 1
-        self.evidence[found.evidence] = self.evidence.get(found.evidence, 0) + 1
+    def add(self, found: Occurrence, count: int) -> None:
+        """Count ``count`` more, and keep their trace as the newest example."""
+        self.count += count
+        self.evidence[found.evidence] = self.evidence.get(found.evidence, 0) + count
         self.last_ns = max(self.last_ns, found.at_ns)
         if found.carried != self.carried:
             self.changing = True
@@ -178,11 +178,14 @@ class GapReport:
         self._other = Place()
         self._row_count = 0
 
-    def call(self, route: str, destination: str, found: Occurrence | None = None) -> None:
+    def call(
+        self, route: str, destination: str, found: Occurrence | None = None, count: int = 1
+    ) -> None:
         """Count a call that a request of ``route`` made to ``destination``, and its gap if any.
 
-        An empty ``route`` means that it is not known which request made the call. For a message
-        that was consumed, ``route`` is what consumes it and ``destination`` where it came from.
+        ``count`` is how many such calls there are at once. An empty ``route`` means that it is not
+        known which request made the call. For a message that was consumed, ``route`` is what
+        consumes it and ``destination`` where it came from.
         """
         place = self._places.get((route, destination))
         if place is None:
@@ -190,8 +193,8 @@ class GapReport:
         if found is not None:
             if found.kind not in place.rows:
                 place = self._with_row(place, found)
-            place.rows[found.kind].add(found)
-        place.calls += 1
+            place.rows[found.kind].add(found, count)
+        place.calls += count
 
     def _new_place(self, route: str, destination: str) -> Place:
         key = (route, destination)

@@ -18,6 +18,7 @@ from meshproxy.linking.content import Judgement as ContentJudgement
 from meshproxy.linking.evidence import Verdict
 from meshproxy.linking.habits import Habits
 from meshproxy.linking.inflight import Cause, InFlight
+from meshproxy.linking.lately import Lately
 from meshproxy.linking.owners import OwnerEvidence
 from meshproxy.linking.timing import LIKELY, Made, Odds, Timing
 from meshproxy.linking.tracks import Track
@@ -56,6 +57,7 @@ class Knowledge:
         self.timing = Timing(memory * 2 // 3 // PIECE_BYTES)
         self.content = Content(key, memory // 3 // TOKEN_BYTES)
         self.calibration = Calibration()
+        self.lately = Lately()
         self.active_until_ns = 0
         self.habits = Habits()
 
@@ -83,10 +85,6 @@ class Judge:
         self._threshold = threshold
 
     # Following requests
-
-    def is_active(self, now_ns: int) -> bool:
-        """Whether calls needed the odds lately."""
-        return now_ns < self._knowledge.active_until_ns
 
     def begun(self, cause: Cause, now_ns: int) -> None:
         """A request is in flight."""
@@ -161,6 +159,21 @@ class Judge:
         if crowd:
             return self._lost(call)
         return self._likely(call, causes, verdicts)
+
+    def named(self, call: Call) -> Finding | None:
+        """What the call itself says for certain, by ids or by content; None when that is nothing.
+
+        Asked in place of `judge` when those in flight now are not those in question.
+        """
+        verdicts: list[Verdict] = []
+        named = self._by_request_id(call)
+        if named:
+            verdicts.append(Verdict("request_id", REQUEST_ID_CONFIDENCE, named))
+        if call.tokens is not None and self._content.wants(call.now_ns):
+            content = self._content.judge(call.tokens(), self._inflight)
+            if content is not None:
+                verdicts.append(content)
+        return self._settled(verdicts)
 
     def _by_request_id(self, call: Call) -> Sequence[Cause]:
         found: dict[Cause, None] = {}
@@ -273,12 +286,17 @@ class Judge:
         return left
 
     def _by_exclusion(self, cause: Cause, odds: Odds, verdicts: list[Verdict]) -> Finding:
-        """Owners leave one request: it caused the call unless none did."""
-        owner = verdicts[-1]
-        confidence = owner.confidence * odds.shares[0]
+        """One request is left: it caused the call unless none did.
+
+        The owners have excluded the others. Where they say nothing, two kinds have that narrow the
+        choice together; then the less sure one counts.
+        """
+        owners = [each for each in verdicts if each.evidence in OWNERS]
+        excluding = min(owners or verdicts, key=lambda verdict: verdict.confidence)
+        confidence = excluding.confidence * odds.shares[0]
         if confidence >= self._threshold:
-            return Finding(cause, owner.evidence, confidence)
-        return Finding(candidates=[Candidate(cause, owner.evidence, confidence)])
+            return Finding(cause, excluding.evidence, confidence)
+        return Finding(candidates=[Candidate(cause, excluding.evidence, confidence)])
 
     def _by_odds(
         self, causes: Sequence[Cause], tracks: list[Track], odds: Odds, endpoint: int

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from meshproxy.linking.call import Call, Decision, Finding
+from meshproxy.linking.call import Call, Candidate, Decision, Finding
 from meshproxy.linking.content import Content
 from meshproxy.linking.gaps import Gap
 from meshproxy.linking.habits import Origin
 from meshproxy.linking.inflight import Cause, InFlight
-from meshproxy.linking.judge import Judge, Knowledge
+from meshproxy.linking.judge import MAX_CANDIDATES, Judge, Knowledge
 from meshproxy.linking.owners import OwnerEvidence
 from meshproxy.trace.context import SAMPLED, SpanContext
 
 INFERRED: Final = frozenset({"only_in_flight", "call_graph", "timing"})
 """Evidence that is a conclusion from what is usual, and no trace of the request itself."""
+
+MADE_BY_THE_ONLY_ONE: Final = 0.99
+"""How sure it is that the only request in flight made what was made then."""
 
 MOST_ASKED: Final = 32
 """Requests in flight, the newest, whose habits are looked at."""
@@ -37,6 +40,7 @@ class Linker:
     ) -> None:
         self._inflight = inflight
         self._knowledge = knowledge
+        self._threshold = threshold
         self._judge = Judge(inflight, knowledge, owners, threshold)
 
     @property
@@ -63,11 +67,13 @@ class Linker:
             self._knowledge.habits.idle(now_ns)
         self._knowledge.content.release(cause)
         self._judge.ended(cause, now_ns)
+        self._knowledge.lately.ended(cause, now_ns)
         cause.carrier = None
 
     def abandon(self, cause: Cause, now_ns: int) -> None:
         """Nobody waits for the answer any more, but the service may go on."""
         self._inflight.abandon(cause, now_ns)
+        self._knowledge.lately.ended(cause, now_ns)
         if self._inflight.idle:
             self._knowledge.habits.idle(now_ns)
         self._knowledge.content.release(cause)
@@ -76,6 +82,10 @@ class Linker:
         """A call that was decided upon is answered, or has failed."""
         if decision.made is not None:
             self._judge.answered(decision.made, now_ns)
+
+    def remember(self, now_ns: int) -> None:
+        """Calls may come that were made some time before they are sent (`Call.made_to_ns`)."""
+        self._knowledge.lately.want(now_ns)
 
     # Calls
 
@@ -148,6 +158,12 @@ class Linker:
         return explained or finding.background
 
     def _without_context(self, call: Call) -> Decision:
+        if call.made_to_ns:
+            causes = self._knowledge.lately.in_flight(
+                self._inflight, call.made_from_ns, call.made_to_ns
+            )
+            if causes is None or not self._are_in_flight(causes):
+                return self._made_before(call, causes)
         if self._inflight.idle and call.gap is None:
             habits = self._knowledge.habits
             habits.alone(call.destination, call.operation, Origin.NO_CONTEXT)
@@ -163,6 +179,32 @@ class Linker:
         if finding.doubtful and finding.cause is None:
             return _abstained(finding, None)
         return _decided(finding, Gap.DROPPED)
+
+    def _are_in_flight(self, causes: Sequence[Cause]) -> bool:
+        """Whether these are all that are in flight now, and no others."""
+        count = len(self._inflight)
+        return len(causes) == count and causes == self._inflight.newest(count)[::-1]
+
+    def _made_before(self, call: Call, causes: list[Cause] | None) -> Decision:
+        """What is sent was made while others were in flight than now; None: unknown who."""
+        named = self._judge.named(call)
+        if named is not None and (causes is None or named.cause is None or named.cause in causes):
+            return _decided(named, call.gap or Gap.DROPPED)
+        if causes is None:
+            return Decision("unlinked", gap=call.gap or Gap.DROPPED)
+        if not causes:
+            habits = self._knowledge.habits
+            habits.alone(call.destination, call.operation, Origin.NO_CONTEXT)
+            return Decision("root", gap=call.gap)
+        sure = self._inflight.complete and self._threshold <= MADE_BY_THE_ONLY_ONE
+        if len(causes) == 1 and sure:
+            finding = Finding(causes[0], "only_in_flight", MADE_BY_THE_ONLY_ONE)
+            if self._is_unasked(call, finding, Origin.NO_CONTEXT):
+                return Decision("root", gap=call.gap)
+            return _decided(finding, call.gap or Gap.DROPPED)
+        newest = causes[: -MAX_CANDIDATES - 1 : -1]
+        candidates = [Candidate(cause, "only_in_flight", 1.0 / len(causes)) for cause in newest]
+        return _abstained(Finding(candidates=candidates), call.gap or Gap.DROPPED)
 
 
 def _decided(finding: Finding, gap: Gap) -> Decision:

@@ -18,6 +18,7 @@ from setuptools import Extension, setup
 
 DATA_PATH = (
     "meshproxy/wire/*.py",
+    "meshproxy/wire/kafka/*.py",
     "meshproxy/trace/*.py",
     "meshproxy/trace/formats/*.py",
     "meshproxy/linking/*.py",
@@ -33,7 +34,9 @@ DATA_PATH = (
     "meshproxy/export/otlp.py",
     "meshproxy/export/protobuf.py",
     "meshproxy/export/queue.py",
+    "filters/*.py",
     "filters/http/*.py",
+    "filters/kafka/*.py",
 )
 
 

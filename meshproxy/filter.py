@@ -1,8 +1,10 @@
 """The filter contract: all that a filter has to know of the sidecar around it.
 
-A filter sees message heads, not bytes. It is synchronous and quick. What it raises is counted, and
-the message passes as if the filter were not there. Filters are found by the entry-point group
-``meshproxy.filters``; each entry names a subclass of `Filter`.
+A filter sees message heads, not bytes; one that speaks a protocol of its own (`Filter.protocol`)
+holds the `Conversation` of each connection in it. It is synchronous and quick. What it raises is
+counted, and an HTTP message passes as if the filter were not there. Filters are found by the
+entry-point group ``meshproxy.filters``; each entry names a subclass of `Filter`. Where meshproxy is
+compiled, filters of others still are plain Python: the classes here may be subclassed so.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from meshproxy.config.model import Config
+from mypy_extensions import mypyc_attr
+
+from meshproxy.config.model import Config, Kafka
 from meshproxy.linking.gaps import GapReport
 from meshproxy.linking.inflight import InFlight
 from meshproxy.linking.linker import Linker
@@ -20,12 +24,21 @@ from meshproxy.trace.context import SpanContext
 from meshproxy.trace.span import Span
 from meshproxy.wire.http1 import Request, Response
 
+try:
+    from mypy_extensions import mypyc_attr
+except ImportError:  # it is there where this is compiled, and read by mypyc only
+
+    def mypyc_attr(**_attrs: object) -> Callable[[type], type]:  # type: ignore[misc]
+        """Leave a class as it is."""
+        return lambda each: each
+
 
 class Environment:
     """What a filter is made with. Filters have no clock, randomness or I/O but these.
 
     ``environ`` are the process's environment variables; ``random`` gives so many random bytes;
     ``clock`` is a monotonic clock in seconds; ``emit`` takes finished spans and never blocks.
+    ``kept`` is what filters want to find again after a reload, each by its own name.
     """
 
     def __init__(
@@ -39,6 +52,7 @@ class Environment:
         linker: Linker,
         gaps: GapReport,
         stats: Stats,
+        kept: dict[str, object],
     ) -> None:
         self.config = config
         self.environ = environ
@@ -49,22 +63,27 @@ class Environment:
         self.linker = linker
         self.gaps = gaps
         self.stats = stats
+        self.kept = kept
 
 
 class Scope:
     """What is the same for all that passes one listener.
 
     ``inbound``: in front of the service; otherwise behind it. ``trust`` is ``mesh`` or ``edge``.
-    ``scheme`` is what the client speaks, ``http`` or ``https``.
+    ``scheme`` is what the client speaks, ``http`` or ``https``. ``kafka`` are the settings of a
+    listener for that protocol.
     """
 
-    __slots__ = ("inbound", "listen", "scheme", "trust")
+    __slots__ = ("inbound", "kafka", "listen", "scheme", "trust")
 
-    def __init__(self, inbound: bool, listen: str, scheme: str, trust: str) -> None:
+    def __init__(
+        self, inbound: bool, listen: str, scheme: str, trust: str, kafka: Kafka | None = None
+    ) -> None:
         self.inbound = inbound
         self.listen = listen
         self.scheme = scheme
         self.trust = trust
+        self.kafka = kafka
 
 
 class Failure:
@@ -174,15 +193,94 @@ class Passage(Carrier):
         self.states: list[object] = []
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Places:
+    """Where the servers are that a conversation tells its client about."""
+
+    def local(self, server: int, destination: tuple[str, int]) -> tuple[str, int]:
+        """The address at which the client reaches a server through the sidecar.
+
+        ``server`` is the number by which its protocol knows it, ``destination`` its own address.
+        When this returns, the local address accepts connections. Raises OSError when it cannot be
+        opened.
+        """
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Work:
+    """Something that takes too long for the event loop."""
+
+    def run(self) -> None:
+        """Do it. Called once, in another thread; nothing but the work may be touched there."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Conversation:
+    """One connection in the protocol of a filter: every byte of it goes through here.
+
+    The transport gives what it has read to `from_client` and `from_upstream`, writes what is then
+    in ``to_upstream`` and ``to_client``, empties both, and calls `passed`. If ``work`` is set then,
+    it reads no more from the client, has the work run in a thread, and calls `resume`. An exception
+    out of any of these ends the connection. Times are Unix nanoseconds.
+    """
+
+    def __init__(self, passage: Passage) -> None:
+        self.passage = passage
+        self.to_upstream: list[bytes] = []
+        self.to_client: list[bytes] = []
+        self.work: Work | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way, so that the connection may be closed with no harm."""
+        return True
+
+    def from_client(self, data: bytes, now_ns: int) -> None:
+        """The client sent these bytes."""
+        raise NotImplementedError
+
+    def from_upstream(self, data: bytes, now_ns: int) -> None:
+        """The server sent these bytes."""
+        raise NotImplementedError
+
+    def resume(self, now_ns: int) -> None:
+        """The work is done, and ``work`` is None again."""
+
+    def passed(self, now_ns: int) -> None:
+        """What was put out is on its way: time for what nobody waits for."""
+
+    def client_ended(self, now_ns: int) -> None:
+        """The client sends no more: what is held back of its bytes has to go out."""
+
+    def upstream_ended(self, now_ns: int) -> None:
+        """The server sends no more: what is held back of its bytes has to go out."""
+
+    def renew(self, speaker: Filter) -> None:
+        """The filter was made anew, with another configuration."""
+
+    def close(self, now_ns: int) -> None:
+        """The connection has ended; ``passage.failure`` tells if badly. Called once."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Filter:
     """Base of all filters: sees HTTP messages and passing connections, and does nothing.
 
+    ``protocol`` is what a listener's ``protocol`` is set to for its connections to become
+    conversations with this filter, by `converse`; empty for filters of HTTP.
     ``marked`` are the lower-case names of header fields that it wants to find by
     ``head.marked``, ``prefixes`` the beginnings of such names, ``fleeting`` those of them whose
     values are seldom seen twice.
     """
 
     name: ClassVar[str] = "filter"
+    protocol: ClassVar[str] = ""
     marked: ClassVar[frozenset[bytes]] = frozenset()
     prefixes: ClassVar[tuple[bytes, ...]] = ()
     fleeting: ClassVar[frozenset[bytes]] = frozenset()
@@ -213,3 +311,10 @@ class Filter:
 
     def on_close(self, passage: Passage, state: object) -> None:
         """The connection has ended. Called once."""
+
+    def on_tick(self, now_ns: int) -> None:
+        """Time has passed: called every second or more often."""
+
+    def converse(self, passage: Passage, places: Places) -> Conversation:
+        """A connection in the filter's own protocol begins."""
+        raise NotImplementedError

@@ -30,6 +30,7 @@ Ratio = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Protocol = Literal["auto", "http", "opaque"]
+OutboundProtocol = Literal["auto", "http", "opaque", "kafka"]
 Trust = Literal["mesh", "edge"]
 Format = Literal[
     "tracecontext", "b3", "b3multi", "jaeger", "xray", "gcp", "datadog", "skywalking", "ot"
@@ -120,6 +121,39 @@ class Inbound(Record, frozen=True):
     ] = None
 
 
+class Kafka(Record, frozen=True):
+    """How a listener treats Kafka."""
+
+    per_record: Annotated[
+        bool, Meta(description="a PRODUCER span for each record, not one for each batch")
+    ] = False
+    consumer_spans: Annotated[
+        bool, Meta(description="a CONSUMER span for each record that is fetched, too")
+    ] = False
+    message_bytes: Annotated[
+        Positive,
+        Meta(
+            description="largest record batch that the brokers take (message.max.bytes): one that "
+            "would become larger by its trace context is sent without"
+        ),
+    ] = 1048588
+    frame_bytes: Annotated[
+        int,
+        Meta(
+            ge=65536,
+            le=2**30,
+            description="largest request or response that is read; larger ones stream through",
+        ),
+    ] = 2**24
+    broker_ports: Annotated[
+        Port | None,
+        Meta(
+            description="the broker with node id n is at this port plus n, if that is free; "
+            "otherwise at any free port. The listener's port plus 1 when not given"
+        ),
+    ] = None
+
+
 class Outbound(Record, frozen=True):
     """A listener behind the service, for the calls that it makes."""
 
@@ -142,9 +176,13 @@ class Outbound(Record, frozen=True):
         Name | None, Meta(description="name of the service behind the upstream, for the spans")
     ] = None
     protocol: Annotated[
-        Protocol,
-        Meta(description="auto: detected by the first bytes; http: HTTP/1 only; opaque: not read"),
+        OutboundProtocol,
+        Meta(
+            description="auto: detected by the first bytes; http: HTTP/1 only; opaque: not read; "
+            "kafka: Apache Kafka, upstream being a bootstrap broker"
+        ),
     ] = "auto"
+    kafka: Annotated[Kafka | None, Meta(description="settings for protocol kafka")] = None
     upstream_tls: Annotated[
         ClientTls | None, Meta(description="speak TLS to the upstream; an empty mapping suffices")
     ] = None

@@ -1,0 +1,146 @@
+"""What is learnt of a cluster from the traffic with it. It outlives connections and reloads."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from filters.kafka.batches import Batch, Identity
+from meshproxy.linking.inflight import Cause
+
+MOST_TOPICS: Final = 10_000
+MOST_CLIENTS: Final = 1000
+MOST_BATCHES: Final = 2048
+"""How many are remembered, at most."""
+
+HANDLED_NS: Final = 10_000_000_000
+"""How long a message counts as worked on if its consumer does not commit: twice the interval in
+which consumers commit by themselves."""
+
+RETRY_NS: Final = 30_000_000_000
+"""How long the span of a batch that failed waits for the client to send it again."""
+
+
+class Handled:
+    """Messages that a consumer was given, and what they count as: the last offset, the cause."""
+
+    __slots__ = ("at_ns", "cause", "offset")
+
+    def __init__(self, offset: int, cause: Cause, at_ns: int) -> None:
+        self.offset = offset
+        self.cause = cause
+        self.at_ns = at_ns
+
+
+Partition = tuple[str, int]
+"""Topic and partition."""
+
+
+class Cluster:
+    """One cluster, as seen through one listener. Times are Unix nanoseconds."""
+
+    def __init__(self) -> None:
+        self._topics: dict[bytes, str] = {}
+        self._groups: dict[str, str] = {}
+        self._batches: dict[Identity, Batch] = {}
+        self._failed: dict[Batch, int] = {}
+        self._handled: dict[Partition, deque[Handled]] = {}
+        self._limits: dict[str, int] = {}
+
+    # Names
+
+    def name_topics(self, found: list[tuple[bytes, str]]) -> None:
+        """Topics have these ids."""
+        if len(self._topics) + len(found) > MOST_TOPICS:
+            self._topics.clear()
+        self._topics.update(found[:MOST_TOPICS])
+
+    def topic(self, name: str, topic_id: bytes) -> str:
+        """The name of a topic that goes by name or id; the id itself if that is not known."""
+        return name or self._topics.get(topic_id) or topic_id.hex()
+
+    def join(self, client_id: str, group: str) -> None:
+        """A client with this id works for a consumer group."""
+        known = self._groups.get(client_id)
+        if known == group:
+            return
+        if known is not None:
+            group = ""  # several use the same client id
+        elif len(self._groups) >= MOST_CLIENTS:
+            self._groups.clear()
+        self._groups[client_id] = group
+
+    def group(self, client_id: str) -> str:
+        """The consumer group of a client; empty when it is not known for sure."""
+        return self._groups.get(client_id, "")
+
+    # Record batches on their way
+
+    def sent(self, batch: Batch) -> None:
+        """A batch is sent; a client may send it again."""
+        batches = self._batches
+        if len(batches) >= MOST_BATCHES:
+            del batches[next(iter(batches))]
+        batches[batch.identity] = batch
+
+    def sent_before(self, identity: Identity) -> Batch | None:
+        """The batch that a client sends again, if that is what it does.
+
+        Without a producer id, an equal batch that was acknowledged is another one.
+        """
+        batch = self._batches.get(identity)
+        if batch is None or (batch.acknowledged and not batch.is_idempotent):
+            return None
+        self._failed.pop(batch, None)
+        return batch
+
+    def refused(self, batch: Batch) -> None:
+        """A batch was too large for the broker: others are not made as large from now on."""
+        if len(self._limits) < MOST_TOPICS:
+            self._limits[batch.topic] = self.limit(batch.topic, batch.size - 1)
+
+    def limit(self, topic: str, configured: int) -> int:
+        """How large a batch may be made, in bytes."""
+        return min(configured, self._limits.get(topic, configured))
+
+    def failed(self, batch: Batch, now_ns: int) -> None:
+        """A batch failed in a way after which clients try again."""
+        self._failed[batch] = now_ns + RETRY_NS
+
+    def given_up(self, now_ns: int) -> list[Batch]:
+        """Batches that were not sent again in time; each is given once."""
+        found: list[Batch] = []
+        for batch, until_ns in self._failed.items():
+            if until_ns > now_ns:
+                break
+            found.append(batch)
+        for batch in found:
+            del self._failed[batch]
+        return found
+
+    # Messages that consumers work on
+
+    def handle(self, partition: Partition, handled: Handled) -> None:
+        """A consumer was given messages."""
+        waiting = self._handled.get(partition)
+        if waiting is None:
+            waiting = self._handled[partition] = deque()
+        waiting.append(handled)
+
+    def committed(self, partition: Partition, offset: int) -> list[Cause]:
+        """What is done with, now that everything before ``offset`` was committed."""
+        found: list[Cause] = []
+        waiting = self._handled.get(partition)
+        while waiting and waiting[0].offset < offset:
+            found.append(waiting.popleft().cause)
+        return found
+
+    def long_handled(self, now_ns: int) -> list[Cause]:
+        """What was given to consumers so long ago that it counts as done with."""
+        found: list[Cause] = []
+        for partition, waiting in tuple(self._handled.items()):
+            while waiting and waiting[0].at_ns <= now_ns - HANDLED_NS:
+                found.append(waiting.popleft().cause)
+            if not waiting:
+                del self._handled[partition]
+        return found

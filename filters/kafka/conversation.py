@@ -1,0 +1,359 @@
+"""One connection between a client and a broker: every frame passes, some are changed or read.
+
+Brokers answer in the order of the requests, so that the oldest request that is not answered says
+what an answer is about. Whatever cannot be understood passes as it is; once it is not known any
+more what answers what, everything does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from filters.kafka.messaging import Line
+from filters.kafka.outgoing import Outgoing
+from filters.kafka.parts import Parts, Speaker
+from meshproxy.filter import Conversation, Filter, Places
+from meshproxy.wire.kafka import addresses, api_versions, fetch, groups, produce
+from meshproxy.wire.kafka.apis import (
+    API_VERSIONS,
+    DESCRIBE_CLUSTER,
+    FETCH,
+    FIND_COORDINATOR,
+    METADATA,
+    OFFSET_COMMIT,
+    PRODUCE,
+    SASL_HANDSHAKE,
+    TXN_OFFSET_COMMIT,
+    understood,
+)
+from meshproxy.wire.kafka.frames import Frames, Piece
+from meshproxy.wire.kafka.primitives import Malformed
+from meshproxy.wire.kafka.requests import RequestHead, correlation_id, read_request_head
+
+NAME: Final = "kafka"
+"""By which the filter is counted."""
+
+CHANGED: Final = frozenset({API_VERSIONS, METADATA, FIND_COORDINATOR, DESCRIBE_CLUSTER})
+"""APIs whose answers are changed."""
+
+
+class Pending:
+    """A request that is not answered yet. ``answer``: it is us who answer it."""
+
+    __slots__ = ("answer", "asked_ns", "correlation_id", "key", "outgoing", "version")
+
+    def __init__(self, head: RequestHead, asked_ns: int) -> None:
+        self.key = head.key
+        self.version = head.version
+        self.correlation_id = head.correlation_id
+        self.asked_ns = asked_ns
+        self.answer = b""
+        self.outgoing: Outgoing | None = None
+
+
+class KafkaConversation(Conversation):
+    """Frames in both directions. Times are Unix nanoseconds."""
+
+    def __init__(self, line: Line, places: Places, parts: Parts) -> None:
+        super().__init__(line.passage)
+        self._line = line
+        self._places = places
+        self._parts = parts
+        self._stats = parts.environment.stats
+        limit = line.settings.frame_bytes
+        self._requests = Frames(limit)
+        self._responses = Frames(limit)
+        self._waiting: deque[Piece] = deque()
+        self._pending: deque[Pending] = deque()
+        self._current: Pending | None = None
+        self._fetched: list[tuple[bytes, Pending]] = []
+        self._opaque = False
+
+    def renew(self, speaker: Filter) -> None:
+        """The configuration has changed."""
+        if isinstance(speaker, Speaker):
+            self._parts = speaker.parts
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way."""
+        return not (self._opaque or self._pending or self._waiting or self.work)
+
+    def _event(self, name: str, detail: str = "") -> None:
+        self._stats.kafka[name, detail] += 1
+
+    # Requests
+
+    def from_client(self, data: bytes, now_ns: int) -> None:
+        """Requests, or parts of them."""
+        if self._opaque:
+            self._waiting.append(Piece(data, False, False, len(data)))
+        else:
+            self._waiting += self._requests.feed(data)
+        self._go_on(now_ns)
+
+    def resume(self, now_ns: int) -> None:
+        """A request has been read or written in a thread."""
+        pending = self._current
+        if pending is not None and pending.outgoing is not None:
+            self._current = None
+            self._advance(pending, pending.outgoing, now_ns, True)
+        self._go_on(now_ns)
+
+    def _go_on(self, now_ns: int) -> None:
+        """Pass on what waits, until something has to be worked on elsewhere."""
+        while self._waiting and self.work is None:
+            piece = self._waiting.popleft()
+            if not piece.first or self._opaque:
+                self.to_upstream.append(piece.data)
+            else:
+                self._request(piece, now_ns)
+        if self._opaque:
+            self._let_go()
+
+    def _request(self, piece: Piece, now_ns: int) -> None:
+        data = piece.data
+        try:
+            head = read_request_head(data)
+        except Malformed:
+            self._event("request_unparsed")
+            self._give_up(now_ns)
+            self.to_upstream.append(data)
+            return
+        if head.client_id:
+            self._line.named(head.client_id)
+        pending = Pending(head, now_ns)
+        if head.key == API_VERSIONS and not understood(head.key, head.version):
+            pending.answer = api_versions.unsupported(head.correlation_id)
+            self._pending.append(pending)
+            self._answer()
+        elif head.key == PRODUCE:
+            self._produce(piece, head, pending, now_ns)
+        else:
+            self._pending.append(pending)
+            self.to_upstream.append(data)
+            if not piece.last:
+                self._event("request_too_large", str(head.key))
+            else:
+                self._learn(data, head, now_ns)
+
+    def _learn(self, frame: bytes, head: RequestHead, now_ns: int) -> None:
+        """What a request tells that passes as it is."""
+        try:
+            group = groups.group_of(frame, head)
+            if group is not None:
+                self._line.cluster.join(head.client_id, group)
+            if head.key == OFFSET_COMMIT or head.key == TXN_OFFSET_COMMIT:
+                self._committed(groups.read_offset_commit(frame, head), now_ns)
+        except Malformed:
+            self._event("request_unparsed", str(head.key))
+
+    def _committed(self, commits: list[groups.Committed], now_ns: int) -> None:
+        cluster = self._line.cluster
+        linker = self._parts.environment.linker
+        for each in commits:
+            topic = cluster.topic(each.topic, each.topic_id)
+            for cause in cluster.committed((topic, each.partition), each.offset):
+                linker.end(cause, now_ns)
+
+    # Produce
+
+    def _produce(self, piece: Piece, head: RequestHead, pending: Pending, now_ns: int) -> None:
+        data = piece.data
+        if piece.last:
+            try:
+                outgoing = self._parts.producing.begin(self._line, data, head, now_ns)
+            except Malformed:
+                self._event("request_unparsed", str(head.key))
+            except Exception as error:
+                self._broken(error)
+            else:
+                pending.outgoing = outgoing
+                self._advance(pending, outgoing, now_ns, False)
+                return
+        else:
+            self._event("request_too_large", str(head.key))
+        acks = produce.read_acks(data, head)
+        if acks is None:
+            self._give_up(now_ns)  # it is not known whether an answer will come
+        elif acks:
+            self._pending.append(pending)
+        self.to_upstream.append(data)
+
+    def _advance(self, pending: Pending, outgoing: Outgoing, now_ns: int, ran: bool) -> None:
+        """Take a request as far as it goes on the loop; ``ran``: what is due was just done."""
+        try:
+            while not outgoing.done:
+                if not ran:
+                    if outgoing.heavy:
+                        self._current = pending
+                        self.work = outgoing
+                        return
+                    outgoing.run()
+                outgoing.next()
+                if not outgoing.done:
+                    self._parts.producing.decide(self._line, outgoing)
+                ran = False
+            frame = self._parts.producing.complete(self._line, outgoing)
+        except Exception as error:
+            self._broken(error)
+            frame = outgoing.frame
+        self.to_upstream.append(frame)
+        if outgoing.request.acks:
+            self._pending.append(pending)
+        else:
+            self._parts.producing.unanswered(outgoing, now_ns)
+
+    # Responses
+
+    def from_upstream(self, data: bytes, now_ns: int) -> None:
+        """Responses, or parts of them."""
+        if self._opaque:
+            self.to_client.append(data)
+            return
+        for piece in self._responses.feed(data):
+            if not piece.first or self._opaque:
+                self.to_client.append(piece.data)
+            else:
+                self._response(piece, now_ns)
+        if self._opaque:
+            self._let_go()
+            self._go_on(now_ns)
+
+    def _response(self, piece: Piece, now_ns: int) -> None:
+        data = piece.data
+        pending = self._pending[0] if self._pending else None
+        try:
+            if pending is None or correlation_id(data) != pending.correlation_id:
+                self._event("out_of_step")
+                self._give_up(now_ns)
+                self.to_client.append(data)
+                return
+        except Malformed:
+            self._event("response_unparsed")
+            self._give_up(now_ns)
+            self.to_client.append(data)
+            return
+        self._pending.popleft()
+        if not piece.last:
+            self._event("response_too_large", str(pending.key))
+            self.to_client.append(data)
+        else:
+            self.to_client.append(self._understood(data, pending, now_ns))
+        if pending.key == SASL_HANDSHAKE and pending.version == 0:
+            self._event("sasl_opaque")  # what follows has no headers (KIP-43)
+            self._give_up(now_ns)
+        self._answer()
+
+    def _understood(self, data: bytes, pending: Pending, now_ns: int) -> bytes:
+        """A whole response as the client shall have it."""
+        try:
+            if pending.key == FETCH:
+                frame = fetch.rewrite(data, pending.version, self._place)
+                self._fetched.append((frame, pending))
+                return frame
+            if pending.key == PRODUCE:
+                return self._produced(data, pending, now_ns)
+            if pending.key in CHANGED:
+                return self._changed(data, pending)
+        except Malformed:
+            self._event("response_unparsed", str(pending.key))
+        except OSError as error:
+            self._event("broker_unreachable", str(error.strerror))
+        except Exception as error:
+            self._broken(error)
+        return data
+
+    def _changed(self, data: bytes, pending: Pending) -> bytes:
+        key, version = pending.key, pending.version
+        if key == API_VERSIONS:
+            return api_versions.clamp(data, version)
+        if key == FIND_COORDINATOR:
+            return addresses.find_coordinator(data, version, self._place)
+        if key == DESCRIBE_CLUSTER:
+            return addresses.describe_cluster(data, version, self._place)
+        frame, topics = addresses.metadata(data, version, self._place)
+        self._line.cluster.name_topics(topics)
+        return frame
+
+    def _produced(self, data: bytes, pending: Pending, now_ns: int) -> bytes:
+        response = produce.read_response(data, pending.version, self._place)
+        outgoing = pending.outgoing
+        if outgoing is not None:
+            producing = self._parts.producing
+            producing.answered(self._line, outgoing, response.partitions, now_ns)
+        return response.frame
+
+    def _place(self, node: int, host: str, port: int) -> tuple[str, int]:
+        return self._places.local(node, (host, port))
+
+    def _answer(self) -> None:
+        """Give our own answers once it is their turn."""
+        while self._pending and self._pending[0].answer:
+            self.to_client.append(self._pending.popleft().answer)
+
+    def passed(self, now_ns: int) -> None:
+        """The client has what it asked for: time to read it."""
+        if not self._fetched:
+            return
+        fetched, self._fetched = self._fetched, []
+        for frame, pending in fetched:
+            try:
+                self._parts.receiving.read(
+                    self._line, frame, pending.version, pending.asked_ns, now_ns
+                )
+            except Malformed:
+                self._event("response_unparsed", str(pending.key))
+            except Exception as error:
+                self._broken(error)
+
+    # Ends
+
+    def _give_up(self, now_ns: int) -> None:
+        """From now on everything passes unread, in the order in which it came."""
+        self._opaque = True
+        self._event("opaque")
+        self._forget(now_ns)
+
+    def _let_go(self) -> None:
+        """What is held back of frames that are not whole goes on."""
+        held = self._responses.held()
+        if held:
+            self._responses = Frames(0)
+            self.to_client.append(held)
+        held = self._requests.held()
+        if held:
+            self._requests = Frames(0)
+            self._waiting.append(Piece(held, False, False, len(held)))
+
+    def _forget(self, now_ns: int) -> None:
+        """Nothing more will be known of what was not answered."""
+        for pending in self._pending:
+            if pending.outgoing is not None:
+                self._parts.producing.lost(self._line, pending.outgoing, now_ns)
+        self._pending.clear()
+
+    def _broken(self, error: Exception) -> None:
+        """A mistake of ours must not harm the traffic."""
+        self._stats.filter_errors[NAME] += 1
+        self._event("error", type(error).__name__)
+
+    def client_ended(self, now_ns: int) -> None:
+        """The client sends no more."""
+        for piece in self._waiting:
+            self.to_upstream.append(piece.data)
+        self._waiting.clear()
+        held = self._requests.held()
+        if held:
+            self.to_upstream.append(held)
+
+    def upstream_ended(self, now_ns: int) -> None:
+        """The broker sends no more."""
+        held = self._responses.held()
+        if held:
+            self.to_client.append(held)
+
+    def close(self, now_ns: int) -> None:
+        """What was not answered will not be."""
+        self._forget(now_ns)

@@ -1,0 +1,136 @@
+"""The messages that a fetch brought for one partition, and the contexts that they carry."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from filters.kafka.messaging import Messaging, has_context
+from meshproxy.trace.propagator import Extracted
+from meshproxy.wire.kafka.batches import (
+    MAGIC,
+    BatchHead,
+    Record,
+    headers,
+    payload,
+    read_head,
+    records,
+)
+from meshproxy.wire.kafka.primitives import Malformed
+
+FEW: Final = 8
+"""Messages up to this number are each followed on their own; more of them only together."""
+
+MOST_LINKS: Final = 128
+"""Different contexts that are told apart; OpenTelemetry's default limit for links of a span."""
+
+LARGEST: Final = 2**22
+"""Bytes that a batch may decompress to for its headers to be read: reading must not take long."""
+
+
+class Message:
+    """One of few messages. ``headers`` are those of its record in ``payload``."""
+
+    __slots__ = ("extracted", "headers", "offset", "payload", "record")
+
+    def __init__(
+        self,
+        payload: bytes,
+        record: Record,
+        offset: int,
+        headers: list[tuple[bytes, bytes]],
+        extracted: Extracted,
+    ) -> None:
+        self.payload = payload
+        self.record = record
+        self.offset = offset
+        self.headers = headers
+        self.extracted = extracted
+
+
+class Messages:
+    """What is known of the messages of one partition in one response.
+
+    ``count`` are all, ``without`` those that carry no context. ``contexts`` are the different ones
+    that the others carry, `MOST_LINKS` at most. ``few`` are the messages themselves, as long as
+    they are no more than `FEW`. ``unread`` counts batches that could not be read or were too large,
+    ``old`` those of a format that has no headers.
+    """
+
+    def __init__(self, messaging: Messaging) -> None:
+        self.count = 0
+        self.without = 0
+        self.contexts: list[Extracted] = []
+        self.few: list[Message] = []
+        self.first_offset = -1
+        self.last_offset = -1
+        self.unread = 0
+        self.old = 0
+        self._messaging = messaging
+        self._known: dict[bytes, Extracted] = {}
+
+    def read(self, data: bytes, start: int, end: int) -> None:
+        """Read all batches in ``data[start:end]``. The last one may be cut off."""
+        at = start
+        while at < end:
+            try:
+                head = read_head(data, at, end)
+            except Malformed:
+                self.unread += 1
+                return
+            if head is None:
+                return
+            try:
+                self._batch(data, head)
+            except Malformed:
+                self.unread += 1
+            at = head.end
+
+    def _batch(self, data: bytes, head: BatchHead) -> None:
+        if head.magic != MAGIC:
+            self.old += 1
+            return
+        if head.control or not head.count:
+            return
+        content = payload(data, head, LARGEST)
+        found = records(content, head.count)
+        if self.first_offset < 0:
+            self.first_offset = head.base_offset + found[0].offset_delta
+        self.last_offset = head.base_offset + head.last_offset_delta
+        follow = self.count + len(found) <= FEW
+        self.count += len(found)
+        if not follow:
+            self.few.clear()
+        before = b""
+        extracted: Extracted | None = None
+        for record in found:
+            if record.header_count == 0:
+                self.without += 1
+                if follow:
+                    offset = head.base_offset + record.offset_delta
+                    self.few.append(Message(content, record, offset, [], Extracted()))
+                continue
+            # Records of one batch mostly carry the same headers: those were read already.
+            now = content[record.headers_at : record.end]
+            if extracted is None or now != before:
+                before = now
+                extracted = self._extracted(content, record, now)
+            if extracted.context is None:
+                self.without += 1
+            if follow:
+                offset = head.base_offset + record.offset_delta
+                pairs = headers(content, record)
+                self.few.append(Message(content, record, offset, pairs, extracted))
+
+    def _extracted(self, content: bytes, record: Record, raw: bytes) -> Extracted:
+        known = self._known.get(raw)
+        if known is not None:
+            return known
+        if len(self._known) >= MOST_LINKS:
+            self.without -= has_context(content, record)
+            return Extracted()  # which counts as none
+        extracted = self._messaging.extract(headers(content, record))
+        self._known[raw] = extracted
+        context = extracted.context
+        if context is not None and all(context != each.context for each in self.contexts):
+            self.contexts.append(extracted)
+        return extracted

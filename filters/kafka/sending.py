@@ -1,0 +1,335 @@
+"""Produce: contexts into records on their way to a broker, and PRODUCER spans by its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from filters.kafka.batches import Batch, Sending, identity_of
+from filters.kafka.messaging import (
+    Line,
+    Messaging,
+    has_context,
+    message_attributes,
+)
+from filters.kafka.outgoing import Outgoing, Splicing
+from filters.shared import (
+    Pairs,
+    candidate_links,
+    carried_link,
+    linked,
+    linked_to,
+    occurrence,
+    tell_failure,
+)
+from filters.third_parties import ThirdParties
+from meshproxy.filter import Failure
+from meshproxy.linking.call import Call
+from meshproxy.linking.gaps import Gap
+from meshproxy.trace.sampling import Action
+from meshproxy.trace.span import Kind, Link, Span
+from meshproxy.wire.kafka import errors, produce
+from meshproxy.wire.kafka.batches import MAGIC, Record, headers, read_head, read_record, records
+from meshproxy.wire.kafka.primitives import Malformed
+from meshproxy.wire.kafka.requests import RequestHead
+from meshproxy.wire.kafka.splice import Addition
+
+SEND: Final = "send"
+INJECTED: Final = "injected"
+CARRYING: Final = "carried"
+
+READ_BYTES: Final = 1024
+"""Bytes of a record's value that are looked at for what tells where it comes from."""
+
+MOST_READ: Final = 16
+"""Records of a batch that are looked at for that."""
+
+NEAR_NS: Final = 1_000_000_000
+"""A record's time that is farther from now than this is not when it was made, but what it is
+about: nanoseconds."""
+
+MILLISECOND: Final = 1_000_000
+
+
+class Producing:
+    """Reads Produce requests, decides who caused their records, and finishes their spans."""
+
+    def __init__(self, messaging: Messaging) -> None:
+        self._messaging = messaging
+        self._stats = messaging.stats
+        self._linker = messaging.linker
+        environment = messaging.environment
+        self._environment = environment
+        self._third_parties = ThirdParties(environment.config.propagation.strip)
+
+    # On the way to the broker
+
+    def begin(self, line: Line, frame: bytes, head: RequestHead, now_ns: int) -> Outgoing:
+        """Read a request. Raises `Malformed`."""
+        request = produce.read_request(frame, head)
+        outgoing = Outgoing(frame, request, now_ns)
+        for index, each in enumerate(request.batches):
+            if each.end <= each.start:
+                continue
+            topic = line.cluster.topic(each.topic, each.topic_id)
+            try:
+                found = read_head(frame, each.start, each.end)
+            except Malformed:
+                found = None
+            if found is None or found.magic != MAGIC or found.end != each.end:
+                old = found is not None and found.magic < MAGIC
+                self._stats.message(SEND, topic, "old_format" if old else "unparsed")
+                continue
+            identity = identity_of(topic, each.partition, found)
+            batch = line.cluster.sent_before(identity)
+            if batch is None:
+                batch = Batch(line.origin, topic, each.partition, identity, found.count, now_ns)
+            batch.attempts += 1
+            outgoing.add(Splicing(index, frame, found, batch))
+        return outgoing
+
+    def decide(self, line: Line, outgoing: Outgoing) -> None:
+        """Say of each batch what its records are given. Their payloads have been read."""
+        for splicing in outgoing.splicings:
+            if splicing.batch.attempts == 1 and not splicing.failed and splicing.head.count:
+                try:
+                    self._decide(line, splicing, outgoing.now_ns)
+                except Malformed:
+                    splicing.failed = True
+
+    def _decide(self, line: Line, splicing: Splicing, now_ns: int) -> None:
+        batch = splicing.batch
+        payload = splicing.payload
+        count = splicing.head.count
+        if line.settings.per_record:
+            found = records(payload, count)
+            for record in found:
+                self._add(line, splicing, [record], record.offset_delta, now_ns)
+            return
+        first = read_record(payload, 0)
+        shown = [first]
+        if count > 1 and self._environment.inflight.is_crowd(1):
+            shown = _first_records(payload, min(count, MOST_READ))
+        self._add(line, splicing, shown, 0, now_ns)
+        if count > 1 and batch.spans:
+            batch.spans[0].pairs = [("messaging.batch.message_count", count)]
+
+    def _add(
+        self, line: Line, splicing: Splicing, shown: Sequence[Record], offset: int, now_ns: int
+    ) -> None:
+        """One more span for a batch, and what its records are given."""
+        batch = splicing.batch
+        messaging = self._messaging
+        first = shown[0]
+        payload = splicing.payload
+        call = self._call(line, splicing, shown, now_ns)
+        carries = has_context(payload, first)
+        if carries:
+            extracted = messaging.extract(headers(payload, first))
+            call.context = extracted.context
+            call.w3c = extracted.w3c
+            call.baggage = extracted.baggage
+            if extracted.context is None:
+                call.gap = Gap.DUPLICATED if extracted.duplicated else Gap.MALFORMED
+        decision = self._linker.link(call)
+        request = messaging.sampling_request(SEND, batch.topic)
+        context, action = messaging.contexts.of_call(decision, request)
+        cause = decision.cause
+        carried = call.context
+        route = cause.route if cause is not None else ""
+        if self._leaves(line):
+            decision.gap = None
+            addition = Addition(())
+        elif action is Action.DROP:
+            addition = Addition(())
+        else:
+            addition = messaging.addition(context, cause.baggage if cause is not None else b"")
+        self._environment.gaps.call(
+            route, batch.topic, occurrence(decision, context, carried, now_ns)
+        )
+        result = decision.evidence or decision.propagation
+        self._stats.links["contradiction" if decision.contradiction else result] += 1
+        self._stats.propagation["outbound", decision.propagation] += 1
+        batch.additions.append(addition)
+        sending = Sending(decision, context, action, offset, message_attributes(payload, first))
+        sending.carried = carried
+        batch.spans.append(sending)
+
+    def _call(self, line: Line, splicing: Splicing, shown: Sequence[Record], now_ns: int) -> Call:
+        batch = splicing.batch
+        call = Call(
+            now_ns=now_ns,
+            destination=batch.topic,
+            operation=SEND,
+            socket=line.passage.socket,
+            tokens=self._tokens(splicing.payload, shown, now_ns),
+        )
+        head = splicing.head
+        if len(shown) == 1 and line.settings.per_record:
+            made = (head.base_timestamp + shown[0].timestamp_delta) * MILLISECOND
+            until = made
+        else:
+            made = head.base_timestamp * MILLISECOND
+            until = head.max_timestamp * MILLISECOND
+        if now_ns - NEAR_NS < made <= until <= now_ns:
+            call.made_from_ns = made
+            call.made_to_ns = until + MILLISECOND
+        return call
+
+    def _tokens(
+        self, payload: bytes, shown: Sequence[Record], now_ns: int
+    ) -> Callable[[], Sequence[int]] | None:
+        """What finds the rare words of records; None while there is no choice between requests."""
+        content = self._linker.content
+        if self._environment.inflight.is_crowd(1):
+            content.need(now_ns)
+        elif not content.wants(now_ns):
+            return None
+        text = b" ".join([_text(payload, record) for record in shown])
+        return lambda: content.tokens.read(text, now_ns)
+
+    def _leaves(self, line: Line) -> bool:
+        """Whether the brokers are a third party's."""
+        passage = line.passage
+        return passage.scope.trust == "edge" or self._third_parties.has(b"", passage.destination)
+
+    def complete(self, line: Line, outgoing: Outgoing) -> bytes:
+        """The request as it goes out. The records have been given their headers."""
+        replacements: dict[int, bytes] = {}
+        for splicing in outgoing.splicings:
+            batch = splicing.batch
+            batch.size = splicing.head.end - splicing.head.at
+            result = self._result(line, splicing)
+            if result == INJECTED:
+                batch.injected = True
+                batch.size = len(splicing.records)
+                replacements[splicing.index] = splicing.records
+                self._stats.message(SEND, batch.topic, INJECTED, splicing.added)
+                if splicing.kept:
+                    self._stats.message(SEND, batch.topic, CARRYING, splicing.kept)
+            else:
+                self._stats.message(SEND, batch.topic, result, splicing.head.count)
+            if result == CARRYING:  # whoever put the contexts there has made the spans
+                for sending in batch.spans:
+                    self._linker.answered(sending.decision, outgoing.now_ns)
+                batch.spans.clear()
+            line.cluster.sent(batch)
+        if not replacements:
+            return outgoing.frame
+        return produce.replaced(outgoing.frame, outgoing.request, replacements)
+
+    def _result(self, line: Line, splicing: Splicing) -> str:
+        """What became of a batch."""
+        batch = splicing.batch
+        if splicing.failed:
+            return "unparsed"
+        if splicing.added:
+            limit = line.cluster.limit(batch.topic, line.settings.message_bytes)
+            return "too_large" if len(splicing.records) > limit else INJECTED
+        # It is for their own contexts that the records were given none, or for another reason.
+        return CARRYING if any(each.count for each in batch.additions) else "not_injected"
+
+    # The broker's answer
+
+    def unanswered(self, outgoing: Outgoing, now_ns: int) -> None:
+        """The request went out, and no answer will come (acks=0)."""
+        for splicing in outgoing.splicings:
+            self._finish(splicing.batch, now_ns, -1, "")
+
+    def answered(
+        self,
+        line: Line,
+        outgoing: Outgoing,
+        partitions: Sequence[produce.Acknowledged],
+        now_ns: int,
+    ) -> None:
+        """The broker says what became of each batch."""
+        batches = {(each.batch.topic, each.batch.partition): each.batch
+                   for each in outgoing.splicings}  # fmt: skip
+        for each in partitions:
+            batch = batches.get((line.cluster.topic(each.topic, each.topic_id), each.partition))
+            if batch is None:
+                continue
+            if each.error in (errors.NONE, errors.DUPLICATE_SEQUENCE_NUMBER):
+                batch.acknowledged = True
+                self._finish(batch, now_ns, each.base_offset, "")
+            elif each.error in errors.RETRIABLE:
+                self._fail(line, batch, errors.name_of(each.error), now_ns)
+            else:
+                if each.error == errors.MESSAGE_TOO_LARGE and batch.injected:
+                    line.cluster.refused(batch)
+                self._finish(batch, now_ns, -1, errors.name_of(each.error))
+
+    def lost(self, line: Line, outgoing: Outgoing, now_ns: int) -> None:
+        """The connection ended before the answer came."""
+        for splicing in outgoing.splicings:
+            if not splicing.batch.acknowledged:
+                self._fail(line, splicing.batch, "connection_lost", now_ns)
+
+    def give_up(self, batch: Batch) -> None:
+        """The client did not try again."""
+        self._finish(batch, batch.failed_ns, -1, batch.failure)
+
+    def _fail(self, line: Line, batch: Batch, failure: str, now_ns: int) -> None:
+        """The client will probably send it again, and then it is the same span."""
+        if not batch.spans:
+            return
+        for sending in batch.spans:
+            self._linker.answered(sending.decision, now_ns)
+        batch.failure = failure
+        batch.failed_ns = now_ns
+        line.cluster.failed(batch, now_ns)
+
+    def _finish(self, batch: Batch, now_ns: int, offset: int, error: str) -> None:
+        spans, batch.spans = batch.spans, []
+        for sending in spans:
+            self._linker.answered(sending.decision, now_ns)
+            if sending.action is not Action.DROP:
+                self._emit(batch, sending, now_ns, offset, error)
+
+    def _emit(self, batch: Batch, sending: Sending, now_ns: int, offset: int, error: str) -> None:
+        decision = sending.decision
+        kind = Kind.PRODUCER if batch.injected else Kind.CLIENT
+        shape = self._messaging.shape(
+            batch.origin, SEND, kind, batch.topic, batch.partition, tuple(linked(decision)), error
+        )
+        shape.series.observe((now_ns - batch.start_ns) / 1e9)
+        pairs: Pairs = linked_to(decision)
+        pairs += sending.pairs
+        if offset >= 0:
+            pairs.append(("messaging.kafka.offset", offset + sending.offset))
+        if batch.attempts > 1:
+            pairs.append(("meshproxy.kafka.resend_count", batch.attempts - 1))
+        parent = decision.parent
+        links: list[Link] = candidate_links(decision)
+        links += carried_link(decision, sending.carried)
+        span = Span(
+            shape.span,
+            sending.context,
+            parent.span_id if parent is not None else b"",
+            batch.start_ns,
+            now_ns,
+            pairs,
+            parent_remote=decision.cause is None or parent is not decision.cause.context,
+            links=links,
+        )
+        if error:
+            tell_failure(span, Failure(error, f"The broker answered {error}."))
+        self._messaging.emit(span, sending.action is Action.SAMPLE, bool(error))
+
+
+def _first_records(payload: bytes, count: int) -> list[Record]:
+    found: list[Record] = []
+    at = 0
+    for _ in range(count):
+        record = read_record(payload, at)
+        found.append(record)
+        at = record.end
+    return found
+
+
+def _text(payload: bytes, record: Record) -> bytes:
+    """What of a record is worth reading: its key, and the beginning of its value."""
+    key = payload[record.key_at : record.key_end] if record.key_end >= 0 else b""
+    end = min(record.value_end, record.value_at + READ_BYTES)
+    return key[:READ_BYTES] + b" " + payload[record.value_at : max(end, record.value_at)]

@@ -1,0 +1,171 @@
+"""A batch that is sent again is the same one: one span, one context."""
+
+from __future__ import annotations
+
+import pytest
+
+from filters.kafka.cluster import MOST_BATCHES, RETRY_NS
+from meshproxy.config.model import Kafka
+from meshproxy.trace.span import Kind, Status
+from tests.filters.bench import attributes
+from tests.filters.kafka.batches import GZIP, Producer, Row, batch, rows, value
+from tests.filters.kafka.bench import MILLISECOND, Bench
+from tests.filters.kafka.frames import ORDERS, RETRIABLE, produce, produced, sent_batch
+
+PLAIN = batch(2)
+IDEMPOTENT = batch(2, GZIP, producer=Producer(4711, 0, 10))
+BOTH = pytest.mark.parametrize("made", [PLAIN, IDEMPOTENT], ids=["plain", "idempotent"])
+
+
+def context(frame: bytes) -> str:
+    """The span id that all records of a request carry."""
+    (found,) = {value(row, "traceparent") for row in rows(sent_batch(frame))}
+    return found[36:52]
+
+
+@BOTH
+def test_after_an_error_that_passes(made: bytes) -> None:
+    bench = Bench()
+    connection = bench.connect()
+    first = connection.ask(produce(made, 1), produced((RETRIABLE, 0), 1))
+    assert not bench.spans
+    bench.wait(100)
+    second = connection.ask(produce(made, 2), produced((0, 42), 2))
+    assert first[12:] == second[12:]
+    span = bench.span()
+    assert (span.span_id.hex(), span.status) == (context(second), Status.UNSET)
+    assert span.end_ns - span.start_ns == 100 * MILLISECOND
+    found = attributes(span)
+    assert found["messaging.kafka.offset"] == 42
+    assert found["meshproxy.kafka.resend_count"] == 1
+
+
+@BOTH
+def test_after_the_connection_was_lost(made: bytes) -> None:
+    bench = Bench()
+    lost = bench.connect()
+    first = lost.say(produce(made))
+    lost.close()
+    assert not bench.spans
+    second = bench.connect(("10.0.0.10", 9092)).ask(produce(made, 5), produced((0, 42), 5))
+    assert context(first) == context(second)
+    assert attributes(bench.span())["messaging.kafka.offset"] == 42
+    bench.wait(60_000)
+    bench.tick()
+    assert len(bench.spans) == 1
+
+
+def test_an_idempotent_batch_may_go_out_again_before_the_first_is_lost() -> None:
+    bench = Bench()
+    first, second = bench.connect(), bench.connect()
+    frames = first.say(produce(IDEMPOTENT)), second.say(produce(IDEMPOTENT))
+    second.hear(produced((0, 42)))
+    first.close()
+    assert context(frames[0]) == context(frames[1])
+    assert bench.span().status == Status.UNSET
+
+
+def test_an_idempotent_batch_that_was_acknowledged_may_come_again() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    first = connection.ask(produce(IDEMPOTENT, 1), produced((0, 42), 1))
+    second = connection.ask(produce(IDEMPOTENT, 2), produced((46, 0), 2))
+    assert context(first) == context(second)
+    assert len(bench.spans) == 1
+
+
+def test_per_record_every_record_keeps_its_context() -> None:
+    bench = Bench(Kafka(per_record=True))
+    connection = bench.connect()
+    first = connection.ask(produce(IDEMPOTENT, 1), produced((RETRIABLE, 0), 1))
+    second = connection.ask(produce(IDEMPOTENT, 2), produced((0, 42), 2))
+    assert first[12:] == second[12:]
+    assert len(bench.spans) == 2
+
+
+@BOTH
+def test_an_error_that_does_not_pass_is_told_in_the_end(made: bytes) -> None:
+    bench = Bench()
+    connection = bench.connect()
+    connection.say(produce(made))
+    bench.wait(3)
+    connection.hear(produced((RETRIABLE, 0)))
+    failed_ns = bench.now_ns
+    bench.now_ns = failed_ns + RETRY_NS - 1
+    bench.tick()
+    assert not bench.spans
+    bench.now_ns += 1
+    bench.tick()
+    bench.tick()
+    span = bench.span()
+    assert attributes(span)["error.type"] == "NOT_LEADER_OR_FOLLOWER"
+    assert (span.status, span.end_ns) == (Status.ERROR, failed_ns)
+
+
+def test_so_is_a_lost_connection() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    connection.say(produce(PLAIN))
+    connection.close()
+    bench.now_ns += RETRY_NS
+    bench.tick()
+    assert attributes(bench.span())["error.type"] == "connection_lost"
+
+
+def test_an_equal_batch_after_one_that_was_acknowledged_is_another() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    first = connection.ask(produce(PLAIN, 1), produced((0, 42), 1))
+    second = connection.ask(produce(PLAIN, 2), produced((0, 44), 2))
+    assert context(first) != context(second)
+    assert [attributes(span)["messaging.kafka.offset"] for span in bench.spans] == [42, 44]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        produce({("orders", 1): IDEMPOTENT}),
+        produce({("audit", 0): IDEMPOTENT}),
+        produce(batch(2, GZIP, producer=Producer(4712, 0, 10))),
+        produce(batch(2, GZIP, producer=Producer(4711, 1, 10))),
+        produce(batch(2, GZIP, producer=Producer(4711, 0, 12))),
+        produce(PLAIN),
+    ],
+    ids=["partition", "topic", "producer", "epoch", "sequence", "no producer"],
+)
+def test_batches_that_differ_in_any_of_these_are_not_the_same(other: bytes) -> None:
+    bench = Bench()
+    connection = bench.connect()
+    first = connection.say(produce(IDEMPOTENT))
+    assert context(first) != context(connection.say(other))
+
+
+def test_batches_without_a_number_differ_by_content() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    first = connection.ask(produce(batch([Row(b"1")])), produced((RETRIABLE, 0)))
+    assert context(first) != context(connection.say(produce(batch([Row(b"2")]))))
+
+
+def test_one_that_was_sent_as_it_was_is_sent_so_again() -> None:
+    bench = Bench(Kafka(message_bytes=len(IDEMPOTENT)))
+    connection = bench.connect()
+    for number, error in enumerate((RETRIABLE, 0)):
+        frame = produce(IDEMPOTENT, number)
+        assert connection.ask(frame, produced((error, 42), number)) == frame
+    assert bench.span().shape.kind is Kind.CLIENT
+
+
+def test_of_many_batches_the_newest_are_remembered() -> None:
+    bench = Bench()
+    connection = bench.connect()
+
+    def frame(sequence: int) -> bytes:
+        return produce({ORDERS: batch(producer=Producer(1, 0, sequence))}, sequence)
+
+    first = [context(connection.say(frame(number))) for number in range(2)]
+    for number in range(2, MOST_BATCHES + 1):
+        connection.say(frame(number))
+    again = [context(connection.say(frame(number))) for number in (1, 0)]
+    assert again[0] == first[1]
+    assert again[1] != first[0]

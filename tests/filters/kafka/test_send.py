@@ -1,0 +1,447 @@
+"""What is sent gets a context and a PRODUCER span."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshproxy.config.model import Config, Kafka, Match, Propagation, Sampling, SamplingRule
+from meshproxy.trace.span import Kind, Status
+from tests.filters.bench import attributes
+from tests.filters.kafka.batches import (
+    CODECS,
+    GZIP,
+    NONE,
+    SNAPPY,
+    Producer,
+    Row,
+    batch,
+    odd_batch,
+    odd_rows,
+    old_messages,
+    rows,
+    same_head,
+    value,
+    values,
+)
+from tests.filters.kafka.bench import MILLISECOND, Bench, ids, linked_contexts, numbered, traceparent
+from tests.filters.kafka.frames import (
+    ORDERS,
+    REFUSED,
+    TOO_LARGE,
+    metadata,
+    metadata_answer,
+    produce,
+    produced,
+    sent_batch,
+    sent_batches,
+    topic_id,
+)
+
+CARRIED = traceparent(numbered(500))
+CARRYING = Row(b"theirs", headers=((b"id", b"1"), (b"traceparent", CARRIED)))
+
+
+def sent(bench: Bench, made: bytes) -> list[Row]:
+    """The records of a batch as the broker gets them; it is acknowledged."""
+    connection = bench.connect()
+    frame = connection.say(produce(made))
+    connection.hear(produced((0, 42)))
+    return rows(sent_batch(frame))
+
+
+def sampled(**settings: object) -> Config:
+    return Config(sampling=Sampling(**settings))  # type: ignore[arg-type]
+
+
+# The span
+
+
+def test_the_span_of_a_batch() -> None:
+    bench = Bench()
+    cause = bench.request()
+    connection = bench.connect(peer="events")
+    start = bench.now_ns
+    connection.say(produce(batch(3), client_id="shop"))
+    assert not bench.spans
+    bench.wait(5)
+    connection.hear(produced((0, 42)))
+    span = bench.span()
+    assert (span.shape.name, span.shape.kind) == ("send orders", Kind.PRODUCER)
+    assert (span.start_ns, span.end_ns) == (start, start + 5 * MILLISECOND)
+    assert (span.trace_id, span.parent_id) == (cause.context.trace_id, cause.context.span_id)
+    assert (span.status, span.parent_remote) == (Status.UNSET, False)
+    assert attributes(span) == {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "orders",
+        "messaging.destination.partition.id": "0",
+        "messaging.batch.message_count": 3,
+        "messaging.kafka.offset": 42,
+        "messaging.client.id": "shop",
+        "server.address": "10.0.0.9",
+        "server.port": 9092,
+        "peer.service": "events",
+        "meshproxy.propagation": "repaired",
+        "meshproxy.gap": "dropped",
+        "meshproxy.link.evidence": "only_in_flight",
+        "meshproxy.link.confidence": 0.998,
+        "meshproxy.inbound.span_id": cause.context.span_id.hex(),
+    }
+    assert bench.gap_counts() == {("dropped", "POST /orders", "orders"): 1}
+
+
+def test_the_span_of_a_single_message_tells_of_it() -> None:
+    bench = Bench()
+    sent(bench, batch([Row(None, b"order-7")]))
+    found = attributes(bench.span())
+    assert found["messaging.kafka.message.key"] == "order-7"
+    assert found["messaging.kafka.message.tombstone"] is True
+    assert "messaging.batch.message_count" not in found
+
+
+def test_a_key_that_is_no_text_is_told_in_hex() -> None:
+    bench = Bench()
+    sent(bench, batch([Row(key=b"\xff\0")]))
+    assert attributes(bench.span())["messaging.kafka.message.key"] == "ff00"
+
+
+def test_every_partition_has_its_span_and_its_answer() -> None:
+    bench = Bench()
+    cause = bench.request()
+    connection = bench.connect()
+    answers = {ORDERS: (0, 5), ("orders", 3): (REFUSED, 0), ("audit", 0): (0, 9)}
+    frame = connection.say(produce({each: batch(2) for each in answers}))
+    connection.hear(produced(answers))
+    told = {}
+    for span in bench.spans:
+        found = attributes(span)
+        place = (found["messaging.destination.name"],
+                 int(str(found["messaging.destination.partition.id"])))  # fmt: skip
+        told[place] = found.get("messaging.kafka.offset"), found.get("error.type")
+        made = rows(sent_batches(frame)[place])
+        assert {value(row, "traceparent")[36:52] for row in made} == {span.span_id.hex()}
+        assert span.parent_id == cause.context.span_id
+    assert told == {
+        ORDERS: (5, None),
+        ("orders", 3): (None, "INVALID_RECORD"),
+        ("audit", 0): (9, None),
+    }
+
+
+def test_an_error_of_the_broker() -> None:
+    bench = Bench()
+    bench.connect().ask(produce(batch()), produced((REFUSED, 0)))
+    span = bench.span()
+    assert attributes(span)["error.type"] == "INVALID_RECORD"
+    assert span.status == Status.ERROR
+    assert dict(span.events[0].attributes)["exception.type"] == "INVALID_RECORD"
+
+
+def test_a_batch_that_is_there_already_is_no_error() -> None:
+    bench = Bench()
+    bench.connect().ask(produce(batch(producer=Producer(9))), produced((46, 0)))
+    assert bench.span().status == Status.UNSET
+
+
+def test_without_acknowledgements_the_span_ends_at_once() -> None:
+    bench = Bench()
+    bench.connect().say(produce(batch(), acks=0))
+    span = bench.span()
+    assert span.end_ns == bench.now_ns
+    assert "messaging.kafka.offset" not in attributes(span)
+
+
+def test_without_a_request_in_flight_it_starts_a_trace() -> None:
+    bench = Bench()
+    (row,) = sent(bench, batch())
+    span = bench.span()
+    assert attributes(span)["meshproxy.propagation"] == "root"
+    assert span.parent_id == b""
+    assert value(row, "traceparent")[3:35] == span.trace_id.hex()
+    assert bench.gap_counts() == {}
+
+
+def test_between_two_requests_nothing_is_guessed() -> None:
+    bench = Bench()
+    causes = [bench.request(), bench.request()]
+    sent(bench, batch())
+    span = bench.span()
+    assert attributes(span)["meshproxy.propagation"] == "ambiguous"
+    assert set(linked_contexts(span)) == set(ids(*[cause.context for cause in causes]))
+    assert span.trace_id not in {cause.context.trace_id for cause in causes}
+
+
+# The records
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("transactional", [False, True])
+def test_every_record_gets_the_context(codec: int, transactional: bool) -> None:
+    bench = Bench()
+    bench.request(tracestate="a=1", baggage=b"user=7")
+    producer = Producer(4711, 3, 17)
+    before = [
+        Row(b"value " * 50, b"\x00\xff", ((b"id", b"1"), (b"empty", b""), (b"null", None))),
+        Row(None, b"deleted", timestamp=1_600_000_000_123),
+        Row(b"", None),
+    ]
+    made = batch(before, codec, producer=producer, transactional=transactional)
+    connection = bench.connect()
+    after = sent_batch(connection.say(produce(made, transactional_id="tx")))
+    connection.hear(produced((0, 1)))
+    span = bench.span()
+    added = (
+        (b"traceparent", b"00-%s-%s-01" % (span.trace_id.hex().encode(),
+                                           span.span_id.hex().encode())),
+        (b"tracestate", b"a=1"),
+        (b"baggage", b"user=7"),
+    )  # fmt: skip
+    assert rows(after) == [row._replace(headers=(*row.headers, *added)) for row in before]
+    assert same_head(made, after)
+    assert bench.stats.messages["send", "orders", "injected"] == 3
+
+
+def test_header_names_may_be_any_bytes() -> None:
+    before = [Row(headers=((b"\xff\xfe", b"\x80"), (b"\xff\xfe", None))), Row(b"2")]
+    made = odd_batch(before)
+    after = odd_rows(sent_batch(Bench().connect().say(produce(made))))
+    for was, row in zip(before, after, strict=True):
+        assert row.headers[: len(was.headers)] == was.headers
+        assert row.headers[len(was.headers)][0] == b"traceparent"
+
+
+def test_the_records_of_an_unsampled_request_say_so() -> None:
+    bench = Bench()
+    bench.request(sampled=False)
+    (row,) = sent(bench, batch())
+    assert value(row, "traceparent").endswith("-00")
+    assert not bench.spans
+
+
+def test_an_error_is_told_though_it_is_not_sampled() -> None:
+    always, followed = Bench(), Bench(config=sampled(errors="sampled"))
+    for bench in (always, followed):
+        bench.request(sampled=False)
+        bench.connect().ask(produce(batch()), produced((REFUSED, 0)))
+    assert len(always.spans) == 1
+    assert not followed.spans
+
+
+# Records that carry a context
+
+
+def test_a_record_that_carries_a_context_keeps_it() -> None:
+    bench = Bench()
+    cause = bench.request(baggage=b"user=7")
+    before = [Row(b"mine"), CARRYING, Row(b"mine too", headers=((b"B3", b"0"),)), Row(b"mine")]
+    after = sent(bench, batch(before))
+    span = bench.span()
+    assert after[1:3] == before[1:3]
+    for row in (after[0], after[3]):
+        assert value(row, "traceparent")[36:52] == span.span_id.hex()
+        assert value(row, "baggage") == "user=7"
+    assert span.parent_id == cause.context.span_id
+    counted = bench.stats.messages
+    assert counted["send", "orders", "injected"] == counted["send", "orders", "carried"] == 2
+
+
+def test_if_all_do_there_is_no_span_of_ours() -> None:
+    """Whoever put the contexts there has made the spans."""
+    bench = Bench()
+    bench.request()
+    made = batch([CARRYING] * 3, GZIP)
+    connection = bench.connect()
+    frame = produce(made)
+    assert connection.say(frame) == frame
+    connection.hear(produced((0, 1)))
+    assert not bench.spans
+    assert bench.stats.messages["send", "orders", "carried"] == 3
+
+
+@pytest.mark.parametrize("header", [b"TraceParent", b"b3", b"x-b3-traceid", b"uber-trace-id"])
+def test_a_context_may_have_any_format(header: bytes) -> None:
+    bench = Bench()
+    frame = produce(batch([Row(headers=((header, b"whatever"),))]))
+    assert bench.connect().say(frame) == frame
+
+
+def test_baggage_alone_is_no_context_and_stays_the_only_one() -> None:
+    bench = Bench()
+    bench.request(baggage=b"ours=1")
+    (row,) = sent(bench, batch([Row(headers=((b"baggage", b"theirs=1"),))]))
+    assert values(row, "baggage") == ["theirs=1"]
+    assert values(row, "traceparent")
+
+
+def test_a_context_of_the_request_in_flight_is_continued() -> None:
+    bench = Bench()
+    cause = bench.request()
+    child = numbered(1)
+    child.span_id = b"12345678"
+    first = Row(headers=((b"traceparent", traceparent(child)),))
+    after = sent(bench, batch([first, Row(b"other")]))
+    span = bench.span()
+    assert (span.trace_id, span.parent_id) == (cause.context.trace_id, child.span_id)
+    assert after[0] == first
+    assert value(after[1], "traceparent")[36:52] == span.span_id.hex()
+
+
+# One span a record
+
+
+def test_per_record_each_has_its_span_its_context_and_its_offset() -> None:
+    bench = Bench(Kafka(per_record=True))
+    cause = bench.request()
+    after = sent(bench, batch([Row(b"1", b"one"), Row(b"2", b"two"), Row(b"3", b"three")], GZIP))
+    assert len(bench.spans) == 3
+    assert [value(row, "traceparent")[36:52] for row in after] == [
+        span.span_id.hex() for span in bench.spans
+    ]
+    told = [attributes(span) for span in bench.spans]
+    assert [each["messaging.kafka.offset"] for each in told] == [42, 43, 44]
+    assert [each["messaging.kafka.message.key"] for each in told] == ["one", "two", "three"]
+    assert {span.parent_id for span in bench.spans} == {cause.context.span_id}
+    assert not any("messaging.batch.message_count" in each for each in told)
+
+
+# Who gets no context
+
+
+@pytest.mark.parametrize(
+    ("trust", "propagation"),
+    [("edge", Propagation()), ("mesh", Propagation(strip=("10.0.0.9:9092",)))],
+)
+def test_a_third_party_gets_no_context(trust: str, propagation: Propagation) -> None:
+    bench = Bench(config=Config(propagation=propagation), trust=trust)
+    cause = bench.request()
+    connection = bench.connect()
+    frame = produce(batch(2))
+    assert connection.say(frame) == frame
+    connection.hear(produced((0, 42)))
+    span = bench.span()
+    assert span.shape.kind is Kind.CLIENT
+    assert span.parent_id == cause.context.span_id
+    assert "meshproxy.gap" not in attributes(span)
+    assert bench.gap_counts() == {}
+    assert bench.stats.messages["send", "orders", "not_injected"] == 2
+
+
+def test_a_topic_may_be_left_out() -> None:
+    rule = SamplingRule(match=Match(route="send orders"), drop=True)
+    bench = Bench(config=sampled(rules=(rule,)))
+    connection = bench.connect()
+    frame = produce(batch())
+    assert connection.ask(frame, produced((0, 1))) == frame
+    assert not bench.spans
+    connection.ask(produce({("audit", 0): batch()}), produced({("audit", 0): (0, 1)}))
+    assert bench.span().shape.name == "send audit"
+
+
+def test_or_be_sampled_otherwise() -> None:
+    rule = SamplingRule(match=Match(route="send orders"), ratio=1.0)
+    bench = Bench(config=sampled(default=0.0, rules=(rule,)))
+    connection = bench.connect()
+    connection.ask(produce(batch()), produced((0, 1)))
+    connection.ask(produce({("audit", 0): batch()}), produced({("audit", 0): (0, 1)}))
+    assert bench.span().shape.name == "send orders"
+
+
+# What passes as it is
+
+
+def passes(bench: Bench, frame: bytes, result: str, version: int = 9) -> None:
+    connection = bench.connect()
+    assert connection.say(frame) == frame
+    assert connection.hear(produced((0, 1), version=version))
+    assert bench.stats.messages["send", "orders", result]
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+@pytest.mark.parametrize("magic", [0, 1])
+@pytest.mark.parametrize("codec", [NONE, GZIP, SNAPPY])
+def test_old_formats_have_no_place_for_a_context(version: int, magic: int, codec: int) -> None:
+    bench = Bench()
+    old = old_messages(magic, [b"one", b"two"], codec)
+    passes(bench, produce(old, version=version), "old_format", version)
+    assert not bench.spans
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        batch(3)[:-1],
+        batch(3)[:40],
+        batch(3) + batch(3),
+        batch(3)[:57] + b"\0\0\0\x09" + batch(3)[61:],
+        batch(3, GZIP)[:70] + bytes(8) + batch(3, GZIP)[78:],
+        batch(3)[:61] + bytes(len(batch(3)) - 61),
+    ],
+    ids=["cut", "no head", "two", "count", "compressed", "records"],
+)
+def test_a_batch_that_is_broken_passes_as_it_is(broken: bytes) -> None:
+    bench = Bench()
+    passes(bench, produce(broken), "unparsed")
+
+
+def test_a_broken_batch_does_no_harm_to_the_others() -> None:
+    bench = Bench()
+    broken = batch(3)[:-1]
+    frame = bench.connect().say(produce({ORDERS: broken, ("audit", 0): batch()}))
+    after = sent_batches(frame)
+    assert after[ORDERS] == broken
+    assert values(rows(after["audit", 0])[0], "traceparent")
+
+
+def test_requests_without_records_pass() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    for correlation, batches in enumerate(({ORDERS: None}, {ORDERS: b""}, {})):
+        frame = produce(batches, correlation)
+        assert connection.say(frame) == frame
+    assert not bench.stats.messages
+
+
+def test_a_batch_that_would_become_too_large_passes_as_it_is() -> None:
+    made = batch([Row(bytes(1000))])
+    grown = len(sent_batch(Bench().connect().say(produce(made))))
+    fitting, refusing = Bench(Kafka(message_bytes=grown)), Bench(Kafka(message_bytes=grown - 1))
+    assert fitting.connect().say(produce(made)) != produce(made)
+    passes(refusing, produce(made), "too_large")
+    assert refusing.span().shape.kind is Kind.CLIENT
+
+
+def test_what_the_broker_takes_is_learnt() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    made = [batch([Row(bytes(1000), b"%d" % number)]) for number in range(3)]
+    connection.ask(produce(made[0]), produced((TOO_LARGE, 0)))
+    assert attributes(bench.span())["error.type"] == "MESSAGE_TOO_LARGE"
+    assert connection.say(produce(made[1], 2)) == produce(made[1], 2)
+    assert bench.stats.messages["send", "orders", "too_large"] == 1
+    small = produce(batch([Row(bytes(900))]), 3)
+    assert connection.say(small) != small
+    elsewhere = produce({("audit", 0): made[2]}, 4)
+    assert connection.say(elsewhere) != elsewhere
+
+
+# Topics that go by id
+
+
+def test_topics_that_go_by_id_are_named_once_their_names_are_known() -> None:
+    bench = Bench()
+    bench.connect().ask(metadata(), metadata_answer(["orders"]))
+    connection = bench.connect()
+    frame = connection.say(produce(batch(), version=13))
+    (made,) = sent_batches(frame, 13).values()
+    assert values(rows(made)[0], "traceparent")
+    connection.hear(produced((0, 7), version=13))
+    span = bench.span()
+    assert span.shape.name == "send orders"
+    assert attributes(span)["messaging.kafka.offset"] == 7
+
+
+def test_until_then_their_ids_are_their_names() -> None:
+    bench = Bench()
+    bench.connect().ask(produce(batch(), version=13), produced((0, 7), version=13))
+    assert bench.span().shape.name == f"send {topic_id('orders').hex()}"

@@ -24,8 +24,8 @@ from meshproxy.stats import Stats
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-OPERATING, SPANS, GAPS = (
-    (ROOT / "docs" / f"{name}.md").read_text() for name in ("operating", "spans", "gaps")
+OPERATING, SPANS, GAPS, KAFKA = (
+    (ROOT / "docs" / f"{name}.md").read_text() for name in ("operating", "spans", "gaps", "kafka")
 )
 ATTRIBUTE = re.compile(r"[a-z_]+(\.[a-z_]+)+")
 
@@ -121,7 +121,8 @@ def test_attributes() -> None:
     texts = {text_of(node) for node in nodes("filters", "meshproxy/trace/formats")}
     names = {text for text in texts if ATTRIBUTE.fullmatch(text)}
     assert {"meshproxy.propagation", "http.route", "link.rank"} <= names
-    assert sorted(name for name in names if f"`{name}`" not in SPANS) == []
+    pages = SPANS + KAFKA
+    assert sorted(name for name in names if f"`{name}`" not in pages) == []
 
 
 def test_gap_kinds() -> None:

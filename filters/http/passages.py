@@ -29,6 +29,7 @@ class Passages:
             socket=passage.socket,
         )
         decision = self._environment.linker.link(call)
+        decision.gap = None  # what is inside may carry its context all the same
         context, _ = self._tracing.contexts.of_call(decision, None)
         return context, decision
 

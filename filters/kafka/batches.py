@@ -16,7 +16,9 @@ Identity = tuple[str, int, int, int, int, int]
 def identity_of(topic: str, partition: int, head: BatchHead) -> Identity:
     """What tells a batch from all others: its sequence number, or else its content and time."""
     if head.producer_id >= 0 and head.base_sequence >= 0:
-        return (topic, partition, head.producer_id, head.producer_epoch, head.base_sequence, 0)
+        # With the count: a client may split a batch that was too large.
+        return (topic, partition, head.producer_id, head.producer_epoch, head.base_sequence,
+                head.count)  # fmt: skip
     return (topic, partition, -1, head.crc, head.count, head.base_timestamp)
 
 
@@ -56,13 +58,14 @@ class Batch:
     ``spans`` is empty when all records carried a context of their own, and once the spans are
     finished. ``additions`` are the headers with the contexts of the spans, one for all records or
     one for each, empty if nothing is to be added; ``injected`` tells whether they went out.
+    ``settled``: no client sends it again, as far as that can be known.
     ``size`` is how large the batch was when it went out, in bytes.
     ``failure`` is the last error, by name, and ``failed_ns`` when that was.
     """
 
-    __slots__ = ("acknowledged", "additions", "attempts", "count", "failed_ns", "failure",
-                 "identity", "injected", "origin", "partition", "size", "spans", "start_ns",
-                 "topic")  # fmt: skip
+    __slots__ = ("additions", "attempts", "count", "failed_ns", "failure",
+                 "identity", "injected", "origin", "partition", "settled", "size", "spans",
+                 "start_ns", "topic")  # fmt: skip
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class Batch:
         self.spans: list[Sending] = []
         self.additions: list[Addition] = []
         self.injected = False
-        self.acknowledged = False
+        self.settled = False
         self.attempts = 0
         self.failure = ""
         self.failed_ns = 0

@@ -86,10 +86,10 @@ class Cluster:
     def sent_before(self, identity: Identity) -> Batch | None:
         """The batch that a client sends again, if that is what it does.
 
-        Without a producer id, an equal batch that was acknowledged is another one.
+        Without a producer id, a batch equal to one that is settled is another one.
         """
         batch = self._batches.get(identity)
-        if batch is None or (batch.acknowledged and not batch.is_idempotent):
+        if batch is None or (batch.settled and not batch.is_idempotent):
             return None
         self._failed.pop(batch, None)
         return batch

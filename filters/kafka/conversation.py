@@ -2,7 +2,7 @@
 
 Brokers answer in the order of the requests, so that the oldest request that is not answered says
 what an answer is about. Whatever cannot be understood passes as it is; once it is not known any
-more what answers what, everything does.
+more what is asked or what answers what, everything does.
 """
 
 from __future__ import annotations
@@ -61,24 +61,28 @@ class KafkaConversation(Conversation):
         self._places = places
         self._parts = parts
         self._stats = parts.environment.stats
-        limit = line.settings.frame_bytes
-        self._requests = Frames(limit)
-        self._responses = Frames(limit)
+        self._limit = line.settings.frame_bytes
+        self._requests = Frames(self._limit)
+        self._responses = Frames(self._limit)
         self._waiting: deque[Piece] = deque()
         self._pending: deque[Pending] = deque()
         self._current: Pending | None = None
         self._fetched: list[tuple[bytes, Pending]] = []
-        self._opaque = False
+        self._asks_unread = False
+        self._answers_unread = False
 
     def renew(self, speaker: Filter) -> None:
         """The configuration has changed."""
         if isinstance(speaker, Speaker):
             self._parts = speaker.parts
+            self._line.settings = self.passage.scope.kafka or self._line.settings
 
     @property
     def quiet(self) -> bool:
         """Whether nothing is under way."""
-        return not (self._opaque or self._pending or self._waiting or self.work)
+        if self._asks_unread or self._pending or self._waiting or self.work is not None:
+            return False
+        return not (self._requests.held() or self._responses.held())
 
     def _event(self, name: str, detail: str = "") -> None:
         self._stats.kafka[name, detail] += 1
@@ -87,7 +91,7 @@ class KafkaConversation(Conversation):
 
     def from_client(self, data: bytes, now_ns: int) -> None:
         """Requests, or parts of them."""
-        if self._opaque:
+        if self._asks_unread:
             self._waiting.append(Piece(data, False, False, len(data)))
         else:
             self._waiting += self._requests.feed(data)
@@ -105,12 +109,22 @@ class KafkaConversation(Conversation):
         """Pass on what waits, until something has to be worked on elsewhere."""
         while self._waiting and self.work is None:
             piece = self._waiting.popleft()
-            if not piece.first or self._opaque:
+            if not piece.first or self._asks_unread:
                 self.to_upstream.append(piece.data)
             else:
                 self._request(piece, now_ns)
-        if self._opaque:
-            self._let_go()
+                if self._asks_unread:
+                    self._let_go_of_asks()
+
+    def _let_go_of_asks(self) -> None:
+        """What is held back of a frame that is not whole goes on, too."""
+        held = self._requests.held()
+        if held:
+            self._requests = Frames(self._limit)
+            self._waiting.append(Piece(held, False, False, len(held)))
+
+    def _is_whole(self, piece: Piece) -> bool:
+        return piece.last and piece.size <= self._limit
 
     def _request(self, piece: Piece, now_ns: int) -> None:
         data = piece.data
@@ -118,7 +132,7 @@ class KafkaConversation(Conversation):
             head = read_request_head(data)
         except Malformed:
             self._event("request_unparsed")
-            self._give_up(now_ns)
+            self._ask_unread()
             self.to_upstream.append(data)
             return
         if head.client_id:
@@ -133,7 +147,7 @@ class KafkaConversation(Conversation):
         else:
             self._pending.append(pending)
             self.to_upstream.append(data)
-            if not piece.last:
+            if not self._is_whole(piece):
                 self._event("request_too_large", str(head.key))
             else:
                 self._learn(data, head, now_ns)
@@ -161,7 +175,7 @@ class KafkaConversation(Conversation):
 
     def _produce(self, piece: Piece, head: RequestHead, pending: Pending, now_ns: int) -> None:
         data = piece.data
-        if piece.last:
+        if self._is_whole(piece):
             try:
                 outgoing = self._parts.producing.begin(self._line, data, head, now_ns)
             except Malformed:
@@ -176,7 +190,7 @@ class KafkaConversation(Conversation):
             self._event("request_too_large", str(head.key))
         acks = produce.read_acks(data, head)
         if acks is None:
-            self._give_up(now_ns)  # it is not known whether an answer will come
+            self._ask_unread()  # it is not known whether an answer will come
         elif acks:
             self._pending.append(pending)
         self.to_upstream.append(data)
@@ -203,48 +217,57 @@ class KafkaConversation(Conversation):
         if outgoing.request.acks:
             self._pending.append(pending)
         else:
-            self._parts.producing.unanswered(outgoing, now_ns)
+            self._parts.producing.unknown(outgoing, now_ns)
 
     # Responses
 
     def from_upstream(self, data: bytes, now_ns: int) -> None:
         """Responses, or parts of them."""
-        if self._opaque:
+        if self._answers_unread:
             self.to_client.append(data)
             return
         for piece in self._responses.feed(data):
-            if not piece.first or self._opaque:
+            if not piece.first or self._answers_unread:
                 self.to_client.append(piece.data)
             else:
                 self._response(piece, now_ns)
-        if self._opaque:
-            self._let_go()
-            self._go_on(now_ns)
+        if self._answers_unread:
+            self._let_go_of_answers()
+
+    def _let_go_of_answers(self) -> None:
+        """What is held back of a frame that is not whole goes on, too."""
+        held = self._responses.held()
+        if held:
+            self._responses = Frames(self._limit)
+            self.to_client.append(held)
 
     def _response(self, piece: Piece, now_ns: int) -> None:
         data = piece.data
-        pending = self._pending[0] if self._pending else None
-        try:
-            if pending is None or correlation_id(data) != pending.correlation_id:
-                self._event("out_of_step")
-                self._give_up(now_ns)
-                self.to_client.append(data)
-                return
-        except Malformed:
-            self._event("response_unparsed")
-            self._give_up(now_ns)
+        if not self._is_expected(data):
+            self._answer_unread(now_ns)
             self.to_client.append(data)
             return
-        self._pending.popleft()
-        if not piece.last:
-            self._event("response_too_large", str(pending.key))
-            self.to_client.append(data)
+        pending = self._pending.popleft()
+        if self._is_whole(piece):
+            data = self._understood(data, pending, now_ns)
         else:
-            self.to_client.append(self._understood(data, pending, now_ns))
+            self._event("response_too_large", str(pending.key))
+            self._parts.producing.unknown(pending.outgoing, now_ns)
+        self.to_client.append(data)
         if pending.key == SASL_HANDSHAKE and pending.version == 0:
             self._event("sasl_opaque")  # what follows has no headers (KIP-43)
-            self._give_up(now_ns)
+            self._answer_unread(now_ns)
         self._answer()
+
+    def _is_expected(self, data: bytes) -> bool:
+        """Whether a response answers the oldest request."""
+        try:
+            if self._pending and correlation_id(data) == self._pending[0].correlation_id:
+                return True
+            self._event("out_of_step")
+        except Malformed:
+            self._event("response_unparsed")
+        return False
 
     def _understood(self, data: bytes, pending: Pending, now_ns: int) -> bytes:
         """A whole response as the client shall have it."""
@@ -255,14 +278,14 @@ class KafkaConversation(Conversation):
                 return frame
             if pending.key == PRODUCE:
                 return self._produced(data, pending, now_ns)
-            if pending.key in CHANGED:
-                return self._changed(data, pending)
+            return self._changed(data, pending) if pending.key in CHANGED else data
         except Malformed:
             self._event("response_unparsed", str(pending.key))
         except OSError as error:
             self._event("broker_unreachable", str(error.strerror))
         except Exception as error:
             self._broken(error)
+        self._parts.producing.unknown(pending.outgoing, now_ns)
         return data
 
     def _changed(self, data: bytes, pending: Pending) -> bytes:
@@ -292,6 +315,8 @@ class KafkaConversation(Conversation):
         """Give our own answers once it is their turn."""
         while self._pending and self._pending[0].answer:
             self.to_client.append(self._pending.popleft().answer)
+        if self._asks_unread and not self._pending:
+            self._answers_unread = True  # what they answer is not known
 
     def passed(self, now_ns: int) -> None:
         """The client has what it asked for: time to read it."""
@@ -310,25 +335,28 @@ class KafkaConversation(Conversation):
 
     # Ends
 
-    def _give_up(self, now_ns: int) -> None:
-        """From now on everything passes unread, in the order in which it came."""
-        self._opaque = True
+    def _ask_unread(self) -> None:
+        """From now on requests pass unread; answers, once those to earlier requests were given."""
         self._event("opaque")
-        self._forget(now_ns)
+        self._asks_unread = True
+        self._answer()
+        if self._answers_unread:
+            self._let_go_of_answers()
 
-    def _let_go(self) -> None:
-        """What is held back of frames that are not whole goes on."""
-        held = self._responses.held()
-        if held:
-            self._responses = Frames(0)
-            self.to_client.append(held)
-        held = self._requests.held()
-        if held:
-            self._requests = Frames(0)
-            self._waiting.append(Piece(held, False, False, len(held)))
+    def _answer_unread(self, now_ns: int) -> None:
+        """From now on everything passes unread, in the order in which it came."""
+        self._answers_unread = True
+        self._forget(now_ns)
+        if not self._asks_unread:
+            self._event("opaque")
+            self._asks_unread = True
+            self._let_go_of_asks()
+            self._go_on(now_ns)
 
     def _forget(self, now_ns: int) -> None:
         """Nothing more will be known of what was not answered."""
+        if self._current is not None:
+            self._pending.append(self._current)
         for pending in self._pending:
             if pending.outgoing is not None:
                 self._parts.producing.lost(self._line, pending.outgoing, now_ns)

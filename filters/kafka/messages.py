@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from filters.kafka.messaging import Messaging, has_context
-from meshproxy.trace.propagator import Extracted
+from filters.kafka.messaging import CARRIED, Messaging
+from meshproxy.trace.context import SpanContext
+from meshproxy.trace.propagator import Extracted, Propagator
 from meshproxy.wire.kafka.batches import (
     MAGIC,
     BatchHead,
@@ -28,7 +29,7 @@ LARGEST: Final = 2**22
 
 
 class Message:
-    """One of few messages. ``headers`` are those of its record in ``payload``."""
+    """A single message. ``headers`` are those of its record in ``payload``."""
 
     __slots__ = ("extracted", "headers", "offset", "payload", "record")
 
@@ -51,22 +52,23 @@ class Messages:
     """What is known of the messages of one partition in one response.
 
     ``count`` are all, ``without`` those that carry no context. ``contexts`` are the different ones
-    that the others carry, `MOST_LINKS` at most. ``few`` are the messages themselves, as long as
-    they are no more than `FEW`. ``unread`` counts batches that could not be read or were too large,
-    ``old`` those of a format that has no headers.
+    that the others carry, `MOST_LINKS` at most. ``single`` are the messages themselves, if they are
+    no more than `FEW` or if ``each`` is wanted. ``unread`` counts batches that could not be read or
+    were too large, ``old`` those of a format that has no headers.
     """
 
-    def __init__(self, messaging: Messaging) -> None:
+    def __init__(self, messaging: Messaging, each: bool) -> None:
         self.count = 0
         self.without = 0
         self.contexts: list[Extracted] = []
-        self.few: list[Message] = []
+        self.single: list[Message] = []
         self.first_offset = -1
         self.last_offset = -1
         self.unread = 0
         self.old = 0
         self._messaging = messaging
-        self._known: dict[bytes, Extracted] = {}
+        self._each = each
+        self._known: dict[tuple[tuple[bytes, bytes], ...], Extracted] = {}
 
     def read(self, data: bytes, start: int, end: int) -> None:
         """Read all batches in ``data[start:end]``. The last one may be cut off."""
@@ -96,41 +98,43 @@ class Messages:
         if self.first_offset < 0:
             self.first_offset = head.base_offset + found[0].offset_delta
         self.last_offset = head.base_offset + head.last_offset_delta
-        follow = self.count + len(found) <= FEW
+        follow = self._each or self.count + len(found) <= FEW
         self.count += len(found)
         if not follow:
-            self.few.clear()
+            self.single.clear()
         before = b""
-        extracted: Extracted | None = None
+        extracted = _NOTHING
         for record in found:
-            if record.header_count == 0:
-                self.without += 1
-                if follow:
-                    offset = head.base_offset + record.offset_delta
-                    self.few.append(Message(content, record, offset, [], Extracted()))
-                continue
             # Records of one batch mostly carry the same headers: those were read already.
-            now = content[record.headers_at : record.end]
-            if extracted is None or now != before:
+            now = content[record.headers_at : record.end] if record.header_count else b""
+            if now != before:
                 before = now
-                extracted = self._extracted(content, record, now)
+                extracted = self._extracted(headers(content, record)) if now else _NOTHING
             if extracted.context is None:
                 self.without += 1
             if follow:
                 offset = head.base_offset + record.offset_delta
                 pairs = headers(content, record)
-                self.few.append(Message(content, record, offset, pairs, extracted))
+                self.single.append(Message(content, record, offset, pairs, extracted))
 
-    def _extracted(self, content: bytes, record: Record, raw: bytes) -> Extracted:
-        known = self._known.get(raw)
+    def _extracted(self, pairs: list[tuple[bytes, bytes]]) -> Extracted:
+        """What headers say of their record's trace; the same object for the same trace."""
+        ours = [pair for pair in pairs if pair[0].lower() in Propagator.fields]
+        if not ours:
+            return _NOTHING
+        key = tuple(ours)
+        known = self._known.get(key)
         if known is not None:
             return known
         if len(self._known) >= MOST_LINKS:
-            self.without -= has_context(content, record)
-            return Extracted()  # which counts as none
-        extracted = self._messaging.extract(headers(content, record))
-        self._known[raw] = extracted
+            return _SOMETHING if any(name.lower() in CARRIED for name, _ in ours) else _NOTHING
+        extracted = self._known[key] = self._messaging.extract(ours)
         context = extracted.context
         if context is not None and all(context != each.context for each in self.contexts):
             self.contexts.append(extracted)
         return extracted
+
+
+_NOTHING: Final = Extracted()
+_SOMETHING: Final = Extracted(SpanContext(b"\1" * 16, b"\1" * 8))
+"""What stands for contexts beyond those that are told apart."""

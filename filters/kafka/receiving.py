@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from filters.kafka.cluster import Handled
-from filters.kafka.messages import Message, Messages
+from filters.kafka.messages import FEW, Message, Messages
 from filters.kafka.messaging import Line, Messaging, message_attributes, request_ids
 from filters.shared import Pairs, new_flags
 from meshproxy.linking.gaps import Gap, Occurrence
@@ -43,7 +43,7 @@ class Receiving:
         self, line: Line, frame: bytes, fetched: fetch.Fetched, asked_ns: int, now_ns: int
     ) -> None:
         topic = line.cluster.topic(fetched.topic, fetched.topic_id)
-        messages = Messages(self._messaging)
+        messages = Messages(self._messaging, line.settings.consumer_spans)
         messages.read(frame, fetched.start, fetched.end)
         if messages.unread:
             self._stats.message(RECEIVE, topic, "unread_batch", messages.unread)
@@ -59,10 +59,15 @@ class Receiving:
         if action is not Action.DROP:
             self._emit_poll(batch, context, action)
         self._count(batch, context)
-        if messages.few:
-            for message in messages.few:
-                self._one(batch, message, context)
-        else:
+        followed = messages.count <= FEW
+        for message in messages.single:
+            given = message.extracted.context
+            if batch.line.settings.consumer_spans:
+                given = self._consumer_span(batch, message, given)
+            if followed:
+                # What a message without context causes belongs to the fetch at least.
+                self._follow(batch, message, given if given is not None else context)
+        if not followed:
             self._begin(batch, messages.last_offset, context, b"", ())
 
     def _context(self, batch: Received) -> tuple[SpanContext, Action]:
@@ -110,16 +115,10 @@ class Receiving:
             lost = Occurrence(Gap.CONSUMER_LOST, "none", context.trace_id, batch.now_ns)
             self._gaps.call(group, batch.topic, lost, messages.without)
 
-    def _one(self, batch: Received, message: Message, polled: SpanContext) -> None:
-        """One message that is followed on its own."""
-        extracted = message.extracted
-        context = extracted.context
-        if batch.line.settings.consumer_spans:
-            context = self._consumer_span(batch, message, context)
-        # What a message without context causes belongs to the fetch at least.
-        cause_context = context if context is not None else polled
+    def _follow(self, batch: Received, message: Message, context: SpanContext) -> None:
+        """One message that may be what the service works on."""
         ids = request_ids(message.headers)
-        cause = self._begin(batch, message.offset, cause_context, extracted.baggage, ids)
+        cause = self._begin(batch, message.offset, context, message.extracted.baggage, ids)
         content = self._linker.content
         if content.wants(batch.now_ns):
             content.hold(cause, content.tokens.read(_text(message), batch.now_ns))

@@ -231,10 +231,11 @@ class Producing:
 
     # The broker's answer
 
-    def unanswered(self, outgoing: Outgoing, now_ns: int) -> None:
-        """The request went out, and no answer will come (acks=0)."""
-        for splicing in outgoing.splicings:
-            self._finish(splicing.batch, now_ns, -1, "")
+    def unknown(self, outgoing: Outgoing | None, now_ns: int) -> None:
+        """No answer will come (acks=0), or it cannot be read; None: there was nothing to answer."""
+        if outgoing is not None:
+            for splicing in outgoing.splicings:
+                self._finish(splicing.batch, now_ns, -1, "")
 
     def answered(
         self,
@@ -244,14 +245,15 @@ class Producing:
         now_ns: int,
     ) -> None:
         """The broker says what became of each batch."""
-        batches = {(each.batch.topic, each.batch.partition): each.batch
-                   for each in outgoing.splicings}  # fmt: skip
+        batches = {}
+        for splicing in outgoing.splicings:
+            asked = outgoing.request.batches[splicing.index]
+            batches[asked.topic, asked.topic_id, asked.partition] = splicing.batch
         for each in partitions:
-            batch = batches.get((line.cluster.topic(each.topic, each.topic_id), each.partition))
+            batch = batches.get((each.topic, each.topic_id, each.partition))
             if batch is None:
                 continue
             if each.error in (errors.NONE, errors.DUPLICATE_SEQUENCE_NUMBER):
-                batch.acknowledged = True
                 self._finish(batch, now_ns, each.base_offset, "")
             elif each.error in errors.RETRIABLE:
                 self._fail(line, batch, errors.name_of(each.error), now_ns)
@@ -263,7 +265,7 @@ class Producing:
     def lost(self, line: Line, outgoing: Outgoing, now_ns: int) -> None:
         """The connection ended before the answer came."""
         for splicing in outgoing.splicings:
-            if not splicing.batch.acknowledged:
+            if not splicing.batch.settled:
                 self._fail(line, splicing.batch, "connection_lost", now_ns)
 
     def give_up(self, batch: Batch) -> None:
@@ -281,6 +283,7 @@ class Producing:
         line.cluster.failed(batch, now_ns)
 
     def _finish(self, batch: Batch, now_ns: int, offset: int, error: str) -> None:
+        batch.settled = True
         spans, batch.spans = batch.spans, []
         for sending in spans:
             self._linker.answered(sending.decision, now_ns)

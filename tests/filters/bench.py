@@ -140,6 +140,7 @@ class Bench:
                 ),
                 self.gaps,
                 self.stats,
+                {},
             )
         )
         kind = type(self.filter)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from filters.http import HttpTracing
 from filters.http.content import PEEK, body_tokens, request_tokens, response_tokens
-from meshproxy.linking.content import MOST_TOKENS, Tokens
+from meshproxy.linking.tokens import MOST_TOKENS, Tokens
 from meshproxy.wire.fields import FieldTable
 from meshproxy.wire.http1 import Request, Response, read_request, read_response
 

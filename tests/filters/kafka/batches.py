@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -69,13 +70,13 @@ def batch(
         named = [(name.decode(), value) for name, value in row.headers]
         assert builder.append(offset, row.timestamp, row.key, row.value, named)
     made = base_offset.to_bytes(8, "big") + bytes(builder.build())[8:]
-    return with_attributes(made, made[22] | 0x20) if control else made
+    return checked(made[:22] + bytes([made[22] | 0x20]) + made[23:]) if control else made
 
 
-def with_attributes(made: bytes, attributes: int) -> bytes:
-    """The same batch with other attributes, its checksum right."""
-    checked = bytes([made[21], attributes]) + made[23:]
-    return made[:17] + struct.pack(">I", crc32c(checked)) + checked
+def checked(made: bytes) -> bytes:
+    """A batch that was changed, its length and its checksum right."""
+    size = struct.pack(">i", len(made) - 12)
+    return made[:8] + size + made[12:17] + struct.pack(">I", crc32c(made[21:])) + made[21:]
 
 
 def odd_batch(rows: Sequence[Row]) -> bytes:
@@ -144,3 +145,8 @@ def same_head(before: bytes, after: bytes) -> bool:
     """Whether all fields before the records are the same, but for length and checksum."""
     fields = [slice(0, 8), slice(12, 17), slice(21, 61)]
     return all(before[each] == after[each] for each in fields)
+
+
+NOISE = random.Random(3).randbytes(120_000)
+HEAVY = batch([Row(NOISE[:40_000])], GZIP)
+"""More than 32 KiB when it is compressed."""

@@ -36,7 +36,7 @@ def hears(bench: Bench, asked: bytes, answered: bytes) -> bytes:
 
 @pytest.mark.parametrize("version", range(5))
 def test_no_more_is_promised_than_is_understood(version: int) -> None:
-    offered = {key: (0, 99) for key in (0, 1, 3, 10, 18, 19, 60, 78, 79, 500)}
+    offered = dict.fromkeys((0, 1, 3, 10, 18, 19, 60, 78, 79, 500), (0, 99))
     heard = hears(
         Bench(),
         api_versions(version=version),
@@ -66,9 +66,7 @@ def test_how_to_ask_for_versions_is_told_in_turn() -> None:
     assert ours[4:8] == b"\0\0\0\2"
     read = body(ours, "ApiVersionsResponse", 0)
     assert read["error_code"] == 35
-    assert read["api_keys"] == [
-        {"api_key": 18, "min_version": 0, "max_version": APIS[18].newest}
-    ]
+    assert read["api_keys"] == [{"api_key": 18, "min_version": 0, "max_version": APIS[18].newest}]
     assert connection.hear(answer(3)) == answer(3)
 
 

@@ -85,9 +85,7 @@ def test_unless_one_is_known_by_its_id(bench: Bench, connection: Connection) -> 
     assert decision.evidence == "request_id"
 
 
-def test_a_message_without_context_is_below_the_fetch(
-    bench: Bench, connection: Connection
-) -> None:
+def test_a_message_without_context_is_below_the_fetch(bench: Bench, connection: Connection) -> None:
     give(connection, Row())
     span = bench.span()
     assert linked(bench.call()) == [(span.trace_id, span.span_id)]

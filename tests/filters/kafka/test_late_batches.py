@@ -157,9 +157,7 @@ def test_what_was_made_while_nothing_was_in_flight_starts_a_trace(service: Servi
 
 
 @pytest.mark.parametrize("distance", [-1001, -86_400_000, 2, 1001, 86_400_000])
-def test_a_time_that_is_not_when_it_was_made_tells_nothing(
-    service: Service, distance: int
-) -> None:
+def test_a_time_that_is_not_when_it_was_made_tells_nothing(service: Service, distance: int) -> None:
     """Such as that of the event that a message is about."""
     service.over()
     cause = service.bench.request()

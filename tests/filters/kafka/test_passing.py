@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshproxy.config.model import Config, Kafka, Sampling
-from tests.filters.kafka.batches import GZIP, Row, batch
+from tests.filters.kafka.batches import GZIP, HEAVY, NOISE, Row, batch
 from tests.filters.kafka.bench import Bench, Connection
 from tests.filters.kafka.frames import (
     answer,
@@ -33,10 +32,6 @@ from tests.filters.kafka.frames import (
 )
 
 LARGE = Kafka(frame_bytes=65536)
-NOISE = random.Random(3).randbytes(120_000)
-HEAVY = batch([Row(NOISE[:40_000])], GZIP)
-"""More than 32 KiB when it is compressed."""
-
 REWRITTEN = metadata_answer(brokers={1: ("kafka-1", 9092)}, correlation=77)
 
 
@@ -96,7 +91,9 @@ def passed(requests: int, responses: int) -> tuple[str, str, int, dict[tuple[str
     connection = bench.connect()
     connection.say(REQUESTS, requests)
     connection.hear(RESPONSES, responses)
-    digests = [hashlib.sha256(each).hexdigest() for each in (connection.upstream, connection.client)]
+    digests = [
+        hashlib.sha256(each).hexdigest() for each in (connection.upstream, connection.client)
+    ]
     return *digests, len(bench.spans), bench.events()
 
 
@@ -203,6 +200,16 @@ def test_a_response_that_is_too_large_streams_through() -> None:
     assert not bench.spans
 
 
+def test_a_frame_that_is_too_large_is_so_however_it_is_read() -> None:
+    found = []
+    for size in (0, 5000):
+        bench = Bench(LARGE)
+        connection = bench.connect()
+        connection.say(produce(batch([Row(NOISE)])), size)
+        found.append(bench.events())
+    assert found[0] == found[1] == {("request_too_large", "0"): 1}
+
+
 # Frames that are not what they should be
 
 GARBAGE = {
@@ -221,13 +228,31 @@ def test_after_what_is_no_request_everything_passes_unread(garbage: bytes, size:
     connection = bench.connect()
     connection.say(unknown(1))
     more = produce(batch(), 5) + metadata(6)
-    heard = REWRITTEN + answer(1) + b"whatever"
+    heard = answer(1) + REWRITTEN + b"whatever"
     sent = connection.say(garbage + more, size)
     assert sent == garbage + more
     assert connection.hear(heard, size) == heard
     assert bench.events()["opaque", ""] == 1
     assert not connection.talk.quiet
     assert not bench.spans
+
+
+def test_answers_to_what_was_asked_before_are_still_understood() -> None:
+    connection = Bench().connect()
+    newer = api_versions(2, version=4)
+    connection.say(metadata(77) + newer[:6] + b"\0\x09" + newer[8:] + produce(batch(), 3))
+    connection.say(sized(b"no"))
+    heard = connection.hear(REWRITTEN)
+    assert heard[: len(REWRITTEN)] != REWRITTEN
+    assert b"\0\0\0\2\0\x23" in heard  # our own answer
+    assert connection.hear(produced((0, 1), 3)) == produced((0, 1), 3)
+    assert connection.hear(REWRITTEN) == REWRITTEN
+
+
+def test_the_beginning_of_a_frame_goes_on_at_once_when_reading_is_given_up() -> None:
+    connection = Bench().connect()
+    data = sized(b"no") + metadata(1)[:9]
+    assert connection.say(data) == data
 
 
 def test_a_produce_request_that_is_broken_passes_and_the_next_is_understood() -> None:

@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshproxy.config.model import Kafka
-from tests.filters.kafka.batches import CODECS, GZIP, NOBODY, Producer, Row, batch, rows, same_head
+from tests.filters.kafka.batches import (
+    CODECS,
+    GZIP,
+    NOBODY,
+    Producer,
+    Row,
+    batch,
+    checked,
+    rows,
+    same_head,
+)
 from tests.filters.kafka.bench import START_NS, Bench, Connection, numbered, traceparent
 from tests.filters.kafka.frames import (
     answer,
@@ -86,7 +96,7 @@ def test_a_request_is_the_same_but_for_added_headers(
     assert without_records(before) == without_records(after)
 
 
-def without_records(request: dict[str, object]) -> object:
+def without_records(request: object) -> object:
     """All of a request but its records."""
     if isinstance(request, dict):
         return {name: without_records(each) for name, each in request.items() if name != "records"}
@@ -98,6 +108,7 @@ def without_records(request: dict[str, object]) -> object:
 # Any bytes
 
 PLAIN = batch([Row(b"value", b"key", ((b"id", b"1"),)), Row(b"2")])
+CONTENT = Row(b"value", b"key", ((b"id", b"1"), CARRIED))
 SAID = b"".join([
     unknown(1), produce(PLAIN, 2), fetch(3), produce(PLAIN, 4, acks=0), heartbeat("g", 5),
     offset_commit(3, 6), produce(batch(3, GZIP), 7, version=3), metadata(8), fetch(9, version=17),
@@ -188,3 +199,23 @@ def test_what_is_damaged_raises_nothing_where_headers_are_added(
     ended(connection)
     assert not bench.stats.filter_errors
     assert len(connection.upstream) >= len(damaged(SAID, in_said)) * 0.9
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(CODECS), changes, st.booleans())
+def test_so_do_records_that_only_their_checksum_is_right_of(
+    codec: int, in_records: list[tuple[int, bytes, int]], per_record: bool
+) -> None:
+    """They come to be read, since nothing before them tells that they are damaged."""
+    bench = Bench(Kafka(per_record=per_record, consumer_spans=True))
+    made = batch([CONTENT, Row(b"2"), CONTENT], codec)
+    made = checked(made[:61] + damaged(made[61:], in_records))
+    connection = bench.connect()
+    passed = connection.say(produce(made))
+    if not bench.stats.messages["send", "orders", "injected"]:
+        assert passed == produce(made)
+    connection.hear(produced((0, 1)))
+    connection.say(fetch(2))
+    assert connection.hear(fetched(made, 2)) == fetched(made, 2)
+    ended(connection)
+    assert not bench.stats.filter_errors

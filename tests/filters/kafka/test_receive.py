@@ -150,6 +150,27 @@ def test_links_are_limited() -> None:
     assert bench.gap_counts() == {}
 
 
+def test_messages_with_contexts_beyond_the_limit_are_no_gaps() -> None:
+    bench = Bench()
+    made = [
+        Row(headers=((b"traceparent", traceparent(numbered(min(number, MOST_LINKS)))),))
+        for number in range(MOST_LINKS + 3)
+    ]
+    bench.connect().ask(fetch(), fetched(batch(made, GZIP)))
+    assert bench.gap_counts() == {}
+
+
+def test_links_are_to_different_contexts_whatever_else_the_messages_carry() -> None:
+    bench = Bench()
+    made = [
+        Row(headers=((b"id", b"%d" % number),
+                     (b"traceparent", traceparent(numbered(number // 100)))))
+        for number in range(300)
+    ]  # fmt: skip
+    bench.connect().ask(fetch(), fetched(batch(made)))
+    assert linked_contexts(bench.span()) == ids(*map(numbered, range(3)))
+
+
 def test_the_trace_is_kept_if_one_that_is_linked_to_is() -> None:
     bench = Bench(config=Config(sampling=Sampling(default=0.0)))
     unsampled = traceparent(numbered(1, sampled=False))

@@ -8,9 +8,17 @@ from filters.kafka.cluster import MOST_BATCHES, RETRY_NS
 from meshproxy.config.model import Kafka
 from meshproxy.trace.span import Kind, Status
 from tests.filters.bench import attributes
-from tests.filters.kafka.batches import GZIP, Producer, Row, batch, rows, value
+from tests.filters.kafka.batches import GZIP, HEAVY, Producer, Row, batch, rows, value
 from tests.filters.kafka.bench import MILLISECOND, Bench
-from tests.filters.kafka.frames import ORDERS, RETRIABLE, produce, produced, sent_batch
+from tests.filters.kafka.frames import (
+    ORDERS,
+    REFUSED,
+    RETRIABLE,
+    TOO_LARGE,
+    produce,
+    produced,
+    sent_batch,
+)
 
 PLAIN = batch(2)
 IDEMPOTENT = batch(2, GZIP, producer=Producer(4711, 0, 10))
@@ -112,6 +120,18 @@ def test_so_is_a_lost_connection() -> None:
     assert attributes(bench.span())["error.type"] == "connection_lost"
 
 
+def test_a_retry_that_is_worked_on_when_the_connection_ends_has_a_span() -> None:
+    bench = Bench()
+    bench.connect().ask(produce(HEAVY), produced((RETRIABLE, 0)))
+    connection = bench.connect()
+    connection.threads = False
+    connection.say(produce(HEAVY))
+    connection.close()
+    bench.now_ns += RETRY_NS
+    bench.tick()
+    assert len(bench.spans) == 1
+
+
 def test_an_equal_batch_after_one_that_was_acknowledged_is_another() -> None:
     bench = Bench()
     connection = bench.connect()
@@ -138,6 +158,46 @@ def test_batches_that_differ_in_any_of_these_are_not_the_same(other: bytes) -> N
     connection = bench.connect()
     first = connection.say(produce(IDEMPOTENT))
     assert context(first) != context(connection.say(other))
+
+
+def test_equal_batches_without_acknowledgement_are_several() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    frames = [connection.say(produce(batch(), acks=0)) for _ in range(2)]
+    assert len(bench.spans) == 2
+    assert context(frames[0]) != context(frames[1])
+
+
+def test_an_equal_batch_after_an_error_that_does_not_pass_is_another() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    first = connection.ask(produce(batch(), 1), produced((REFUSED, 0), 1))
+    second = connection.ask(produce(batch(), 2), produced((0, 42), 2))
+    assert context(first) != context(second)
+    assert len(bench.spans) == 2
+
+
+def test_a_part_of_a_batch_that_was_too_large_is_another_batch() -> None:
+    """Java's producer splits it; the first part begins with the same sequence number."""
+    bench = Bench()
+    connection = bench.connect()
+    whole = batch([Row(bytes(900))] * 4, producer=Producer(7, 0, 10))
+    half = batch([Row(bytes(900))] * 2, producer=Producer(7, 0, 10))
+    first = connection.ask(produce(whole, 1), produced((TOO_LARGE, 0), 1))
+    second = connection.ask(produce(half, 2), produced((0, 42), 2))
+    assert context(first) != context(second)
+    assert [attributes(span).get("messaging.kafka.offset") for span in bench.spans] == [None, 42]
+
+
+def test_so_it_is_per_record() -> None:
+    bench = Bench(Kafka(per_record=True))
+    connection = bench.connect()
+    whole = batch([Row(bytes(900))] * 4, producer=Producer(7, 0, 10))
+    half = batch([Row(bytes(900))] * 2, producer=Producer(7, 0, 10))
+    connection.ask(produce(whole, 1), produced((TOO_LARGE, 0), 1))
+    connection.ask(produce(half, 2), produced((0, 42), 2))
+    assert not bench.stats.filter_errors
+    assert len(bench.spans) == 6
 
 
 def test_batches_without_a_number_differ_by_content() -> None:

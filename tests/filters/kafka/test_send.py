@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from meshproxy.config.model import Config, Kafka, Match, Propagation, Sampling, SamplingRule
+from meshproxy.config.model import Config, Kafka, Sampling
 from meshproxy.trace.span import Kind, Status
 from tests.filters.bench import attributes
 from tests.filters.kafka.batches import (
     CODECS,
     GZIP,
-    NONE,
-    SNAPPY,
     Producer,
     Row,
     batch,
     odd_batch,
     odd_rows,
-    old_messages,
     rows,
     same_head,
     value,
     values,
 )
-from tests.filters.kafka.bench import MILLISECOND, Bench, ids, linked_contexts, numbered, traceparent
+from tests.filters.kafka.bench import (
+    MILLISECOND,
+    Bench,
+    ids,
+    linked_contexts,
+    numbered,
+    traceparent,
+)
 from tests.filters.kafka.frames import (
     ORDERS,
     REFUSED,
-    TOO_LARGE,
     metadata,
     metadata_answer,
     produce,
     produced,
     sent_batch,
     sent_batches,
+    sized,
     topic_id,
 )
 
@@ -141,6 +145,38 @@ def test_an_error_of_the_broker() -> None:
 def test_a_batch_that_is_there_already_is_no_error() -> None:
     bench = Bench()
     bench.connect().ask(produce(batch(producer=Producer(9))), produced((46, 0)))
+    assert bench.span().status == Status.UNSET
+
+
+UNREACHABLE = [{"NodeId": 1, "Host": "kafka-1", "Port": 9092, "Rack": None}]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        sized(b"\0\0\0\1" + produced((0, 1), version=10)[8:-6]),
+        produced((0, 1), version=10, NodeEndpoints=UNREACHABLE),
+    ],
+    ids=["malformed", "unreachable"],
+)
+def test_a_context_that_went_out_has_a_span_though_the_answer_is_of_no_use(
+    response: bytes,
+) -> None:
+    bench = Bench()
+    bench.ports.closed.add(1)
+    connection = bench.connect()
+    connection.say(produce(batch(), version=10))
+    assert connection.hear(response) == response
+    assert bench.span().status == Status.UNSET
+
+
+def test_so_it_has_if_the_answer_is_too_large() -> None:
+    bench = Bench(Kafka(frame_bytes=65536))
+    connection = bench.connect()
+    connection.say(produce(batch()))
+    partitions = {("x" * 200, number): (0, 1) for number in range(3000)}
+    connection.hear(produced(partitions), 4096)
+    assert bench.events() == {("response_too_large", "0"): 1}
     assert bench.span().status == Status.UNSET
 
 
@@ -305,126 +341,6 @@ def test_per_record_each_has_its_span_its_context_and_its_offset() -> None:
     assert not any("messaging.batch.message_count" in each for each in told)
 
 
-# Who gets no context
-
-
-@pytest.mark.parametrize(
-    ("trust", "propagation"),
-    [("edge", Propagation()), ("mesh", Propagation(strip=("10.0.0.9:9092",)))],
-)
-def test_a_third_party_gets_no_context(trust: str, propagation: Propagation) -> None:
-    bench = Bench(config=Config(propagation=propagation), trust=trust)
-    cause = bench.request()
-    connection = bench.connect()
-    frame = produce(batch(2))
-    assert connection.say(frame) == frame
-    connection.hear(produced((0, 42)))
-    span = bench.span()
-    assert span.shape.kind is Kind.CLIENT
-    assert span.parent_id == cause.context.span_id
-    assert "meshproxy.gap" not in attributes(span)
-    assert bench.gap_counts() == {}
-    assert bench.stats.messages["send", "orders", "not_injected"] == 2
-
-
-def test_a_topic_may_be_left_out() -> None:
-    rule = SamplingRule(match=Match(route="send orders"), drop=True)
-    bench = Bench(config=sampled(rules=(rule,)))
-    connection = bench.connect()
-    frame = produce(batch())
-    assert connection.ask(frame, produced((0, 1))) == frame
-    assert not bench.spans
-    connection.ask(produce({("audit", 0): batch()}), produced({("audit", 0): (0, 1)}))
-    assert bench.span().shape.name == "send audit"
-
-
-def test_or_be_sampled_otherwise() -> None:
-    rule = SamplingRule(match=Match(route="send orders"), ratio=1.0)
-    bench = Bench(config=sampled(default=0.0, rules=(rule,)))
-    connection = bench.connect()
-    connection.ask(produce(batch()), produced((0, 1)))
-    connection.ask(produce({("audit", 0): batch()}), produced({("audit", 0): (0, 1)}))
-    assert bench.span().shape.name == "send orders"
-
-
-# What passes as it is
-
-
-def passes(bench: Bench, frame: bytes, result: str, version: int = 9) -> None:
-    connection = bench.connect()
-    assert connection.say(frame) == frame
-    assert connection.hear(produced((0, 1), version=version))
-    assert bench.stats.messages["send", "orders", result]
-
-
-@pytest.mark.parametrize("version", [0, 1, 2])
-@pytest.mark.parametrize("magic", [0, 1])
-@pytest.mark.parametrize("codec", [NONE, GZIP, SNAPPY])
-def test_old_formats_have_no_place_for_a_context(version: int, magic: int, codec: int) -> None:
-    bench = Bench()
-    old = old_messages(magic, [b"one", b"two"], codec)
-    passes(bench, produce(old, version=version), "old_format", version)
-    assert not bench.spans
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        batch(3)[:-1],
-        batch(3)[:40],
-        batch(3) + batch(3),
-        batch(3)[:57] + b"\0\0\0\x09" + batch(3)[61:],
-        batch(3, GZIP)[:70] + bytes(8) + batch(3, GZIP)[78:],
-        batch(3)[:61] + bytes(len(batch(3)) - 61),
-    ],
-    ids=["cut", "no head", "two", "count", "compressed", "records"],
-)
-def test_a_batch_that_is_broken_passes_as_it_is(broken: bytes) -> None:
-    bench = Bench()
-    passes(bench, produce(broken), "unparsed")
-
-
-def test_a_broken_batch_does_no_harm_to_the_others() -> None:
-    bench = Bench()
-    broken = batch(3)[:-1]
-    frame = bench.connect().say(produce({ORDERS: broken, ("audit", 0): batch()}))
-    after = sent_batches(frame)
-    assert after[ORDERS] == broken
-    assert values(rows(after["audit", 0])[0], "traceparent")
-
-
-def test_requests_without_records_pass() -> None:
-    bench = Bench()
-    connection = bench.connect()
-    for correlation, batches in enumerate(({ORDERS: None}, {ORDERS: b""}, {})):
-        frame = produce(batches, correlation)
-        assert connection.say(frame) == frame
-    assert not bench.stats.messages
-
-
-def test_a_batch_that_would_become_too_large_passes_as_it_is() -> None:
-    made = batch([Row(bytes(1000))])
-    grown = len(sent_batch(Bench().connect().say(produce(made))))
-    fitting, refusing = Bench(Kafka(message_bytes=grown)), Bench(Kafka(message_bytes=grown - 1))
-    assert fitting.connect().say(produce(made)) != produce(made)
-    passes(refusing, produce(made), "too_large")
-    assert refusing.span().shape.kind is Kind.CLIENT
-
-
-def test_what_the_broker_takes_is_learnt() -> None:
-    bench = Bench()
-    connection = bench.connect()
-    made = [batch([Row(bytes(1000), b"%d" % number)]) for number in range(3)]
-    connection.ask(produce(made[0]), produced((TOO_LARGE, 0)))
-    assert attributes(bench.span())["error.type"] == "MESSAGE_TOO_LARGE"
-    assert connection.say(produce(made[1], 2)) == produce(made[1], 2)
-    assert bench.stats.messages["send", "orders", "too_large"] == 1
-    small = produce(batch([Row(bytes(900))]), 3)
-    assert connection.say(small) != small
-    elsewhere = produce({("audit", 0): made[2]}, 4)
-    assert connection.say(elsewhere) != elsewhere
-
-
 # Topics that go by id
 
 
@@ -439,6 +355,15 @@ def test_topics_that_go_by_id_are_named_once_their_names_are_known() -> None:
     span = bench.span()
     assert span.shape.name == "send orders"
     assert attributes(span)["messaging.kafka.offset"] == 7
+
+
+def test_a_topic_may_be_named_before_the_answer_comes() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    connection.say(produce(batch(), version=13))
+    bench.connect().ask(metadata(), metadata_answer(["orders"]))
+    connection.hear(produced((0, 7), version=13))
+    assert attributes(bench.span())["messaging.kafka.offset"] == 7
 
 
 def test_until_then_their_ids_are_their_names() -> None:

@@ -48,6 +48,8 @@ class Stats:
         self.spans: Counter[str] = Counter()
         self.filter_errors: Counter[str] = Counter()
         self.reloads: Counter[str] = Counter()
+        self.messages: Counter[tuple[str, str, str]] = Counter()
+        self.kafka: Counter[tuple[str, str]] = Counter()
 
     def requests(self, direction: str, method: str, route: str, status: str) -> Series:
         """The series for these labels; past `MAX_SERIES` one for all other routes."""
@@ -58,6 +60,13 @@ class Stats:
                 key = (direction, method, OTHER, status)
             found = self.series.setdefault(key, Series())
         return found
+
+    def message(self, operation: str, topic: str, result: str, count: int = 1) -> None:
+        """Count messages; past `MAX_SERIES` for all other topics together."""
+        key = (operation, topic, result)
+        if key not in self.messages and len(self.messages) >= MAX_SERIES:
+            key = (operation, OTHER, result)
+        self.messages[key] += count
 
     def upstream_error(self, destination: str, kind: str) -> None:
         """Count a failure; past `MAX_DESTINATIONS` for all others together."""

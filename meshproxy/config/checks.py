@@ -41,6 +41,7 @@ def run(config: Config, why_unreadable: FileCheck | None) -> Iterator[Finding]:
         yield from _route(inbound, ("inbound", i), "reverse-proxy")
     for i, outbound in enumerate(config.outbound):
         yield from _route(outbound, ("outbound", i), "fixed")
+        yield from _kafka(outbound, ("outbound", i))
     yield from _clashes(listeners(config))
     yield from _pairs(config)
     for i, rule in enumerate(config.sampling.rules):
@@ -110,6 +111,18 @@ def _route(item: Inbound | Outbound, path: Path, to_upstream: str) -> Iterator[F
     elif _leads_back(Address.parse(item.upstream), Address.parse_listen(item.listen)):
         message = f"leads back to this listener's own address, {item.listen}"
         yield Finding(upstream, message, (listen, upstream, mode))
+
+
+def _kafka(item: Outbound, path: Path) -> Iterator[Finding]:
+    """Kafka's clients know their brokers by address, so there has to be one to begin with."""
+    protocol, mode, settings = (*path, "protocol"), (*path, "mode"), (*path, "kafka")
+    if item.protocol == "kafka":
+        if item.mode not in (None, "fixed"):
+            message = f"kafka does not go with mode {item.mode}: give the address of a broker "
+            message += "as upstream"
+            yield Finding(protocol, message, (protocol, mode))
+    elif item.kafka is not None:
+        yield Finding(settings, "goes with protocol kafka only", (protocol, settings))
 
 
 def _leads_back(upstream: Address, listen: Address) -> bool:

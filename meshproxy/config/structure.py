@@ -14,7 +14,7 @@ import msgspec
 from meshproxy.config.model import Config
 from meshproxy.config.problems import Path, Problems, shown
 
-PLANNED_PROTOCOLS = ("amqp", "grpc", "http2", "kafka", "postgres")
+PLANNED_PROTOCOLS = ("amqp", "grpc", "http2", "postgres")
 """Values of ``protocol`` that the design knows and this version does not."""
 
 _TYPE_WORDS = {

@@ -24,7 +24,7 @@ from meshproxy.linking.owners import OwnerEvidence
 from meshproxy.sidecar.access import access_log
 from meshproxy.sidecar.admin import Admin, Site
 from meshproxy.sidecar.files import within_files
-from meshproxy.sidecar.filters import FilterError, load_filters
+from meshproxy.sidecar.filters import FilterError, check_spoken, load_filters
 from meshproxy.sidecar.listeners import ListenError, Listeners
 from meshproxy.sidecar.metrics import COMPILED, Metrics
 from meshproxy.sidecar.owners import lookup_for
@@ -62,13 +62,16 @@ class Sidecar:
         self.inflight = InFlight(memory // 4 // CAUSE_BYTES)
         self._knowledge = Knowledge(os.urandom(32), memory * 3 // 4)
         self._owners: dict[str, OwnerEvidence] = {}
+        self._kept: dict[str, object] = {}
         self.gaps = GapReport()
         loop = asyncio.get_running_loop()
         self._ticker = Ticker(loop, interval_for(config.limits))
         self._runtime = Runtime(loop, self._ticker, self.stats)
         self._destinations = Destinations(self._runtime, config.limits)
         self._listeners = Listeners(self._runtime, self._destinations)
+        self._pipeline: Pipeline | None = None
         self._ticker.each_tick(self._listeners.check_certificates)
+        self._ticker.each_tick(self._tick)
         try:
             self.telemetry = Telemetry(config.export, _resource(config))
         except ExporterSettingsError as error:
@@ -87,8 +90,9 @@ class Sidecar:
         self._ticker.start()
         try:
             await self.telemetry.start()
-            await self._listeners.apply(self.config, self._pipeline(self.config))
-            self._watch(self.config.linking)
+            pipeline = self._make_pipeline(self.config)
+            await self._listeners.apply(self.config, pipeline)
+            self._adopt(self.config, pipeline)
             await self._admin.move(self.config.admin.listen)
             await self._serve_health(self.config)
         except (OSError, ListenError, FilterError) as error:
@@ -117,7 +121,7 @@ class Sidecar:
         except OSError as error:
             log.warning("no health port; /healthz is on the admin port", error=_text(error))
 
-    def _pipeline(self, config: Config) -> Pipeline:
+    def _make_pipeline(self, config: Config) -> Pipeline:
         environment = Environment(
             config,
             dict(os.environ),
@@ -128,8 +132,10 @@ class Sidecar:
             self._linker(config.linking),
             self.gaps,
             self.stats,
+            self._kept,
         )
         filters = load_filters(environment)
+        check_spoken(config, filters)
         limits = within_files(config.limits)
         return Pipeline(filters, limits, self.stats, access_log(config.log.access))
 
@@ -142,10 +148,15 @@ class Sidecar:
             self._owners[settings.process] = owners
         return Linker(self.inflight, self._knowledge, owners, settings.threshold)
 
-    def _watch(self, settings: Linking) -> None:
-        """Threads are told apart by what they do when a request is sent to the service."""
-        watched = settings.process == "auto"
+    def _adopt(self, config: Config, pipeline: Pipeline) -> None:
+        """Go by it; threads are told apart by what they do when the service is sent a request."""
+        self._pipeline = pipeline
+        watched = config.linking.process == "auto"
         self._runtime.watch = self._owners["auto"].sending if watched else None
+
+    def _tick(self, _now: float) -> None:
+        if self._pipeline is not None:
+            self._pipeline.tick()
 
     async def reload(self) -> None:
         """Read the file again. A bad one changes nothing, and that is said."""
@@ -165,14 +176,14 @@ class Sidecar:
             log.info("configuration reloaded", path=self._path)
 
     async def _apply(self, config: Config) -> None:
-        pipeline = self._pipeline(config)
+        pipeline = self._make_pipeline(config)
         try:
             await self._move(config)
             await self._listeners.apply(config, pipeline)
         except Exception:
             await self._move(self.config)
             raise
-        self._watch(config.linking)
+        self._adopt(config, pipeline)
         self._destinations.limits = config.limits
         self._ticker.interval = interval_for(config.limits)
         logs.configure(config.log.level)
@@ -202,6 +213,7 @@ class Sidecar:
         await self._health.close()
         await self._admin.close()
         self._ticker.stop()
+        self._runtime.workers.stop()
         self.state = "stopped"
         log.info("stopped")
 
@@ -212,15 +224,19 @@ class Sidecar:
         runtime.draining = True
         self._listeners.stop(inbound=True)
         self._destinations.close()
-        for member in self._ticker.members():
-            member.check(self._ticker.now)
+        self._check_connections()
         await runtime.drained(True, deadline)
         self._listeners.stop(inbound=False)
+        self._check_connections()
         if not await runtime.drained(False, deadline):
             log.warning("drain limit reached; connections are cut", connections=runtime.connections)
             for member in self._ticker.members():
                 member.abort()
             await runtime.drained(False, runtime.loop.time() + 1.0)
+
+    def _check_connections(self) -> None:
+        for member in self._ticker.members():
+            member.check(self._ticker.now)
 
 
 def _resource(config: Config) -> Attributes:

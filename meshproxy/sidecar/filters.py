@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 from meshproxy import logs
+from meshproxy.config.model import Config
 from meshproxy.filter import Environment, Filter
+from meshproxy.transport.accept import NOT_SPOKEN
 
 GROUP = "meshproxy.filters"
 
@@ -31,3 +34,13 @@ def load_filters(environment: Environment) -> list[Filter]:
             raise FilterError(f"filter {entry.name} ({entry.value}) is no meshproxy.filter.Filter")
         filters.append(made)
     return filters
+
+
+def check_spoken(config: Config, filters: Sequence[Filter]) -> None:
+    """Raise `FilterError` for a listener whose protocol no filter speaks."""
+    spoken = {each.protocol for each in filters}
+    for i, item in enumerate(config.outbound):
+        if item.protocol not in NOT_SPOKEN and item.protocol not in spoken:
+            raise FilterError(
+                f"outbound[{i}].protocol: no filter that speaks {item.protocol} is installed"
+            )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Container
 
-from meshproxy.config.model import Config, Inbound, Outbound
+from meshproxy.config.model import Config, Inbound, Kafka, Outbound
 from meshproxy.config.values import Address
 from meshproxy.filter import Scope
 from meshproxy.sidecar.tls import Certificates
@@ -49,8 +50,8 @@ class Listeners:
         for key in [each for each in self._open if each not in keys]:
             self._open.pop(key)[1].stop()
         for key, item, route in wanted:
-            if route.upstream is not None and item.upstream_tls is not None:
-                route.upstream.tls = certificates.client(item.upstream_tls)
+            if route.upstream is not None:
+                route.upstream.tls = _client_tls(item, certificates)
             if key in opened:
                 self._open[key] = (item, opened[key])
             else:
@@ -93,7 +94,7 @@ class Listeners:
             raise ListenError(f"TLS of {item.listen}: {error}") from error
         # Calls are made from within: only in front of the service is there an outside by default.
         trust = item.trust or (config.propagation.trust if inbound else "mesh")
-        scope = Scope(inbound, item.listen, "https" if tls else "http", trust)
+        scope = Scope(inbound, item.listen, "https" if tls else "http", trust, _kafka(item))
         mode = item.mode if item.mode in ("redirect", "forward-proxy") else "fixed"
         opaque_ports = frozenset(config.opaque_ports)
         return Route(scope, mode, item.protocol, upstream, tls, opaque_ports, redirected)
@@ -101,8 +102,7 @@ class Listeners:
     def _upstream(self, key: Key, item: Item, certificates: Certificates) -> Upstream | None:
         if item.upstream is None:
             return None
-        settings = item.upstream_tls
-        tls = certificates.client(settings) if settings else None
+        tls = _client_tls(item, certificates)
         known = self._open.get(key)
         if known is not None and _same_upstream(known[0], item):
             return known[1].route.upstream
@@ -112,7 +112,7 @@ class Listeners:
             (address.host, address.port),
             item.peer or "" if isinstance(item, Outbound) else "",
             tls,
-            settings.server_name if settings else None,
+            item.upstream_tls.server_name if item.upstream_tls else None,
         )
 
     def check_certificates(self, now: float) -> None:
@@ -152,6 +152,18 @@ def _free_key(item: Item, taken: Container[Key]) -> Key:
     while not address.port and (host, number) in taken:
         number += 1  # each gets a free port of its own
     return host, number
+
+
+def _client_tls(item: Item, certificates: Certificates) -> ssl.SSLContext | None:
+    if item.upstream_tls is None:
+        return None
+    return certificates.client(item.upstream_tls, http=item.protocol in ("auto", "http"))
+
+
+def _kafka(item: Item) -> Kafka | None:
+    if isinstance(item, Inbound) or item.protocol != "kafka":
+        return None
+    return item.kafka or Kafka()
 
 
 def _same_upstream(one: Item, other: Item) -> bool:

@@ -40,6 +40,7 @@ class Metrics:
         self._requests(page)
         self._connections(page)
         self._links(page)
+        self._messages(page)
         self._spans(page)
         self._process(page)
         return page.text()
@@ -140,6 +141,20 @@ class Metrics:
                 ((kind.value, *place), count)
                 for (kind, *place), count in self._gaps.counts().items()
             ),
+        )
+
+    def _messages(self, page: Exposition) -> None:
+        page.counter(
+            "meshproxy_messages",
+            "Messages by what was made of their context.",
+            ("operation", "destination", "result"),
+            self._stats.messages.items(),
+        )
+        page.counter(
+            "meshproxy_kafka_events",
+            "What Kafka connections were seen to do.",
+            ("event", "detail"),
+            self._stats.kafka.items(),
         )
 
     def _spans(self, page: Exposition) -> None:

@@ -46,7 +46,7 @@ class Certificates:
     def __init__(self) -> None:
         self._loaded: list[Loaded] = []
         self._servers: dict[ServerTls, ssl.SSLContext] = {}
-        self._clients: dict[ClientTls, ssl.SSLContext] = {}
+        self._clients: dict[tuple[ClientTls, bool], ssl.SSLContext] = {}
         self._next_look = 0.0
 
     def server(self, settings: ServerTls) -> ssl.SSLContext:
@@ -62,22 +62,26 @@ class Certificates:
             self._servers[settings] = context
         return context
 
-    def client(self, settings: ClientTls) -> ssl.SSLContext:
-        """A context that originates TLS; raises OSError for bad files."""
-        context = self._clients.get(settings)
+    def client(self, settings: ClientTls, *, http: bool) -> ssl.SSLContext:
+        """A context that originates TLS, for HTTP/1.1 or else unsaid; raises OSError for bad files.
+
+        A server that knows other protocols only would refuse one that is offered HTTP (RFC 7301).
+        """
+        context = self._clients.get((settings, http))
         if context is None:
             if settings.ca is None:
                 context = ssl.create_default_context()
             else:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 self._trust(context, settings.ca)
-            context.set_alpn_protocols(["http/1.1"])
+            if http:
+                context.set_alpn_protocols(["http/1.1"])
             if not settings.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             if settings.cert is not None:
                 self._load(context, settings.cert, settings.key or settings.cert)
-            self._clients[settings] = context
+            self._clients[settings, http] = context
         return context
 
     def _load(self, context: ssl.SSLContext, cert: str, key: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from meshproxy.transport.client import ClientConnection
 from meshproxy.transport.connect import ConnectError
+from meshproxy.transport.conversing import Conversing
 from meshproxy.transport.passage import Holding, Passing, Reached
 from meshproxy.transport.runtime import plain_host
 from meshproxy.transport.server import ServerConnection
@@ -14,6 +15,8 @@ from meshproxy.wire.detect import Protocol, detect
 from meshproxy.wire.tls import server_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshproxy.transport.listener import Listener
     from meshproxy.transport.upstream import Upstream
 
@@ -23,12 +26,22 @@ upstream is connected, and whoever speaks first decides. If it was an HTTP clien
 connection goes to the pool, so nothing is lost."""
 
 
-class Accepting(Holding):
-    """Decides by the first bytes what becomes of a connection, and hands it over."""
+NOT_SPOKEN = frozenset({"auto", "http", "opaque"})
+"""Protocols of listeners that need no filter to speak them."""
 
-    def __init__(self, listener: Listener) -> None:
+
+class Accepting(Holding):
+    """Decides by the first bytes what becomes of a connection, and hands it over.
+
+    ``upstream_of`` says where it goes, as `Listener.upstream_of` does.
+    """
+
+    def __init__(
+        self, listener: Listener, upstream_of: Callable[[asyncio.Transport], Upstream | None]
+    ) -> None:
         super().__init__()
         self._listener = listener
+        self._upstream_of = upstream_of
         self._runtime = listener.runtime
         self._decided = False
         self._is_http = False
@@ -45,7 +58,7 @@ class Accepting(Holding):
         if not listener.entered(self.transport, self._address):
             self._decided = True
             return
-        upstream = listener.upstream_of(self.transport)
+        upstream = self._upstream_of(self.transport)
         route = listener.route
         if self.transport.is_closing():
             self._decided = True  # a loop, or not redirected: refused already
@@ -55,6 +68,8 @@ class Accepting(Holding):
         self._runtime.ticker.add(self)
         if route.protocol == "http" or upstream is None:
             self._to_http()
+        elif route.protocol not in NOT_SPOKEN:
+            self._pass(upstream, route.protocol, "", Conversing)
         elif route.protocol == "opaque" or upstream.destination[1] in route.opaque_ports:
             self._pass(upstream, "opaque", "")
         else:
@@ -95,10 +110,12 @@ class Accepting(Holding):
         if self.received:
             connection.data_received(self.received)
 
-    def _pass(self, upstream: Upstream, protocol: str, name: str) -> None:
+    def _pass(
+        self, upstream: Upstream, protocol: str, name: str, kind: type[Passing] = Passing
+    ) -> None:
         self._settle()
         self.transport.pause_reading()
-        passing = Passing(self._listener, self, self._address)
+        passing = kind(self._listener, self, self._address)
         self._runtime.spawn(
             self._runtime.loop.create_task(self._run(passing, upstream, protocol, name))
         )

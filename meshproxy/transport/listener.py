@@ -8,15 +8,18 @@ import re
 import socket
 import ssl
 import time
+from collections.abc import Callable, Sequence
 
 from meshproxy import logs
 from meshproxy.filter import Scope
 from meshproxy.linking.sockets import Socket
 from meshproxy.logs import Limiter
 from meshproxy.transport.accept import Accepting
+from meshproxy.transport.conversing import Dialogue
 from meshproxy.transport.destinations import Destinations
 from meshproxy.transport.original_destination import original_destination
 from meshproxy.transport.pipeline import Pipeline
+from meshproxy.transport.places import Ports
 from meshproxy.transport.replies import reply
 from meshproxy.transport.runtime import Host, Runtime, plain_host
 from meshproxy.transport.server import ServerConnection
@@ -83,7 +86,7 @@ class Listener:
     """Accepts connections on one address.
 
     ``route`` and ``pipeline`` may be replaced at any time, by `change`: an exchange keeps those
-    that it began with, and no connection is lost.
+    that it began with, and no connection is lost. ``ports`` are others that belong to it.
     """
 
     def __init__(
@@ -98,16 +101,17 @@ class Listener:
         self.pipeline = pipeline
         self._destinations = destinations
         self._servers: list[asyncio.Server] = []
-        self._sockets: list[socket.socket] = []
+        self.sockets: list[socket.socket] = []
+        self.ports = Ports(self, route.upstream)
         self._limiter = Limiter(10.0, time.monotonic)
 
     async def start(self) -> None:
         """Listen; raises OSError when the address is not to be had."""
-        self._sockets = listening_sockets(*self.address)
+        self.sockets = listening_sockets(*self.address)
         self.runtime.own_listeners |= self._names()
         if self.route.upstream is not None:
             self._destinations.hold(self.route.upstream)
-        await self._serve()
+        self._servers = await self.serve(self.sockets, self.upstream_of)
         log.info(
             "listening",
             listener=self.name,
@@ -116,17 +120,24 @@ class Listener:
             inbound=self.scope.inbound,
         )
 
-    async def _serve(self) -> None:
+    async def serve(
+        self,
+        sockets: Sequence[socket.socket],
+        upstream_of: Callable[[asyncio.Transport], Upstream | None],
+    ) -> list[asyncio.Server]:
+        """Take what comes in at ``sockets`` as this listener's; ``upstream_of`` says whereto."""
         tls = self.route.tls
-        for sock in self._sockets:
+        servers = []
+        for sock in sockets:
             server = await self.runtime.loop.create_server(
-                lambda: Accepting(self),
+                lambda: Accepting(self, upstream_of),
                 sock=sock.dup(),
                 ssl=tls,
                 backlog=BACKLOG,
                 ssl_handshake_timeout=self.pipeline.limits.header_timeout if tls else None,
             )
-            self._servers.append(server)
+            servers.append(server)
+        return servers
 
     async def change(self, route: Route, pipeline: Pipeline) -> None:
         """Treat new connections, and new requests on those there are, in another way."""
@@ -138,12 +149,14 @@ class Listener:
                 self._destinations.hold(route.upstream)
             if before.upstream is not None:
                 self._destinations.release(before.upstream)
+            self.ports.close()
+            self.ports = Ports(self, route.upstream)
         for member in self.runtime.ticker.members():
-            if isinstance(member, ServerConnection) and member.listener is self:
+            if isinstance(member, ServerConnection | Dialogue) and member.listener is self:
                 member.renew()
         if before.tls is not route.tls:
-            old, self._servers = self._servers, []
-            await self._serve()
+            old = self._servers
+            self._servers = await self.serve(self.sockets, self.upstream_of)
             for server in old:
                 server.close()
 
@@ -152,15 +165,16 @@ class Listener:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        self.ports.close()
         self.runtime.own_listeners -= self._names()
-        for sock in self._sockets:
+        for sock in self.sockets:
             sock.close()
-        self._sockets.clear()
+        self.sockets.clear()
         if self.route.upstream is not None:
             self._destinations.release(self.route.upstream)
 
     def _names(self) -> set[Host]:
-        return {sock.getsockname()[:2] for sock in self._sockets}
+        return {sock.getsockname()[:2] for sock in self.sockets}
 
     # Connections coming and going
 
@@ -185,7 +199,7 @@ class Listener:
     def _turn_away(self, transport: asyncio.Transport) -> None:
         self.runtime.stats.refused[(self.name, 503, "too_many_connections")] += 1
         self._log("too many connections", limit=self.pipeline.limits.connections)
-        speaks_http = self.route.protocol != "opaque" and self.route.mode != "redirect"
+        speaks_http = self.route.protocol in ("auto", "http") and self.route.mode != "redirect"
         if speaks_http and self.runtime.turned_away < MOST:
             TurnedAway(self.runtime, transport, reply(503, "Too many connections.", close=True))
         else:
@@ -284,11 +298,12 @@ class Listener:
         if match is None or not 0 < int(match[3]) < 65536:
             raise ProtocolError(400, "authority", "The destination is not host:port.")
         destination = ((match[1] or match[2]).decode("ascii").lower(), int(match[3]))
-        if self._leads_back(destination):
+        if self.leads_back(destination):
             raise ProtocolError(400, "loop", "The destination is this proxy itself.")
         return self._destinations.of(destination)
 
-    def _leads_back(self, destination: Host) -> bool:
+    def leads_back(self, destination: Host) -> bool:
+        """Whether a connection to ``destination`` would come to this process."""
         host, port = destination
         if host == "localhost":
             host = "127.0.0.1"

@@ -15,9 +15,10 @@ from meshproxy.transport.tunnel import Tunnel, failure_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshproxy.linking.sockets import Socket
     from meshproxy.transport.listener import Listener
     from meshproxy.transport.runtime import Host, Runtime
-    from meshproxy.transport.tunnel import TunnelEnd, failure_of
+    from meshproxy.transport.tunnel import TunnelEnd
     from meshproxy.transport.upstream import Upstream
 
 
@@ -105,11 +106,10 @@ class Passing:
         passage = Passage(
             self._listener.scope, self._address, upstream.destination, upstream.peer, now_ns()
         )
-        passage.socket = self._listener.service_end(self._client.transport, self._address, upstream)
+        passage.socket = self._service_end(upstream)
         passage.protocol = protocol
         passage.server_name = server_name
-        self._listener.runtime.stats.passed[(self._listener.name, protocol)] += 1
-        self._pipeline.open(passage)
+        self._begin(passage)
         try:
             other = opened
             if other is None:
@@ -118,21 +118,29 @@ class Passing:
                 )
         except ConnectError as error:
             passage.failure = error.failure
-            self._pipeline.close(passage)
+            self._end(passage)
             reset(self._client.transport)
-            self._listener.left()
             return
+        passage.connected_to = other.remote
         self._join(passage, other)
 
-    def _join(self, passage: Passage, other: Holding) -> None:
-        passage.connected_to = other.remote
+    def _service_end(self, upstream: Upstream) -> Socket | None:
+        return self._listener.service_end(self._client.transport, self._address, upstream)
 
+    def _begin(self, passage: Passage) -> None:
+        self._listener.runtime.stats.passed[(self._listener.name, passage.protocol)] += 1
+        self._pipeline.open(passage)
+
+    def _end(self, passage: Passage) -> None:
+        self._pipeline.close(passage)
+        self._listener.left()
+
+    def _join(self, passage: Passage, other: Holding) -> None:
         def closed(error: BaseException | None) -> None:
             passage.sent = tunnel.sent
             passage.received = tunnel.received
             passage.failure = failure_of(error)
-            self._pipeline.close(passage)
-            self._listener.left()
+            self._end(passage)
 
         client = self._client
         tunnel = Tunnel(

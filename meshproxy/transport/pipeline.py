@@ -134,6 +134,19 @@ class Pipeline:
                 except Exception as error:
                     self._broken(each, error)
 
+    def speaker(self, protocol: str) -> Filter | None:
+        """The filter that speaks a protocol of its own, other than HTTP; None if there is none."""
+        return next((each for each in self.filters if protocol and each.protocol == protocol), None)
+
+    def tick(self) -> None:
+        """Tell the filters that time has passed."""
+        now = now_ns()
+        for each in self.filters:
+            try:
+                each.on_tick(now)
+            except Exception as error:
+                self.broken(each, error, "filter raised in its own time")
+
     def _failed(self, exchange: Exchange, failure: Failure) -> None:
         """Log what the proxy could not do; that clients leave is nobody's failure."""
         if failure.kind == "client_gone":
@@ -151,13 +164,13 @@ class Pipeline:
             )
 
     def _broken(self, each: Filter, error: Exception) -> None:
+        self.broken(each, error, "filter raised; the message passes without it")
+
+    def broken(self, each: Filter, error: Exception, event: str) -> None:
+        """Count and log what a filter raised; ``event`` says what it means for the traffic."""
         self.stats.filter_errors[each.name] += 1
         suppressed = self._limiter.allow(each.name)
         if suppressed is not None:
             log.error(
-                "filter raised; the message passes without it",
-                filter=each.name,
-                error=repr(error),
-                suppressed=suppressed,
-                exc_info=error,
+                event, filter=each.name, error=repr(error), suppressed=suppressed, exc_info=error
             )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from meshproxy.linking.sockets import Socket
 from meshproxy.stats import Stats
 from meshproxy.transport.ticker import Ticker
+from meshproxy.transport.workers import Workers
 
 Host = tuple[str, int]
 
@@ -19,6 +20,7 @@ class Runtime:
 
     ``own_listeners`` are addresses that we listen on, ``own_sockets`` the local addresses of our
     upstream connections: a connection from one of these would be us talking to ourselves.
+    ``workers`` do what takes too long for the event loop.
     ``watch`` is told of each request that is about to be written to the service: on which socket,
     its size in bytes if that is known, and whether it is the first one there.
     """
@@ -28,6 +30,7 @@ class Runtime:
         self.ticker = ticker
         self.stats = stats
         self.draining = False
+        self.workers = Workers(loop)
         self.connections = 0
         self.turned_away = 0
         self._inbound = 0

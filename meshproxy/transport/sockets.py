@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import struct
+from collections.abc import Sequence
 
 BACKLOG = 1024
 
@@ -21,6 +22,26 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
             sockets.append(_listening(family, address))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def sockets_beside(others: Sequence[socket.socket], port: int) -> list[socket.socket]:
+    """Listening sockets at the addresses of ``others``, all on one port; raises OSError.
+
+    0 stands for any port that is free at the first address.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for other in others:
+            host, _, *scope = other.getsockname()
+            six = other.family == socket.AF_INET6
+            v6_only = six and bool(other.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+            sockets.append(_bound(other.family, (host, port, *scope), v6_only))
+            port = sockets[0].getsockname()[1]
     except BaseException:
         for sock in sockets:
             sock.close()

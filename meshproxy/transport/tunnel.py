@@ -18,6 +18,9 @@ class Tunnel:
     client, `received` bytes from the upstream.
     """
 
+    client: TunnelEnd
+    upstream: TunnelEnd
+
     def __init__(
         self,
         runtime: Runtime,
@@ -34,13 +37,16 @@ class Tunnel:
         self._active_at = runtime.ticker.now
         self._own_socket = plain_host(upstream.get_extra_info("sockname"))
         self.active = True
-        self.client = TunnelEnd(self, client, upstream)
-        self.upstream = TunnelEnd(self, upstream, client)
+        self._make_ends(client, upstream)
         runtime.ticker.add(self)
         for end in (self.client, self.upstream):
             end.transport.set_protocol(end)
             if not end.transport.is_closing():
                 end.transport.resume_reading()
+
+    def _make_ends(self, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
+        self.client = TunnelEnd(self, client, upstream)
+        self.upstream = TunnelEnd(self, upstream, client)
 
     def check(self, now: float) -> None:
         """Cut a tunnel through which nothing went for too long."""
@@ -86,14 +92,14 @@ def failure_of(error: BaseException | None) -> Failure | None:
 class TunnelEnd(asyncio.Protocol):
     """One end: what it receives, the other end sends."""
 
-    __slots__ = ("_ended", "_other", "_tunnel", "count", "transport")
+    __slots__ = ("_other", "_tunnel", "count", "ended", "transport")
 
     def __init__(
         self, tunnel: Tunnel, transport: asyncio.Transport, other: asyncio.Transport
     ) -> None:
         self._tunnel = tunnel
         self._other = other
-        self._ended = False
+        self.ended = False
         self.transport = transport
         self.count = 0
 
@@ -105,14 +111,18 @@ class TunnelEnd(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """This end sends no more; it may still receive."""
-        self._ended = True
+        return self.pass_end()
+
+    def pass_end(self) -> bool:
+        """Let the other end send no more either; False when that takes closing both."""
+        self.ended = True
         if self._other.can_write_eof() and not self._other.is_closing():
             self._other.write_eof()
             other = cast(TunnelEnd, self._other.get_protocol())
-            if other._ended:  # both directions are done
+            if other.ended:  # both directions are done
                 self._other.close()
                 self.transport.close()
-            return True
+            return self.transport.can_write_eof()  # TLS closes by itself
         self._other.close()
         return False
 

@@ -49,6 +49,10 @@ class Upstream:
         self._retired = False
         self.last_used = runtime.ticker.now
 
+    def elsewhere(self, destination: Host) -> Upstream:
+        """The same service at another address of its own, spoken to in the same way."""
+        return Upstream(self.runtime, destination, self.peer, self.tls, self._server_name)
+
     def take(self) -> ClientConnection | None:
         """An idle connection that still lives, or None."""
         idle = self._idle

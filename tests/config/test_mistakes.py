@@ -119,6 +119,17 @@ def paths(text: str) -> list[str]:
          "leads back to this listener's own address"),
         (IN + 'admin: {listen: "127.0.0.1:15006"}', "admin.listen", "taken by inbound[0].listen"),
         ('outbound: [{upstream: "a:1"}, {upstream: "b:1"}]', "outbound[1].listen", "taken by"),
+        ('inbound: [{upstream: "a:1", protocol: kafka}]', "inbound[0].protocol",
+         'must be one of auto, http, opaque, not "kafka"'),
+        ("outbound: [{mode: redirect, protocol: kafka}]", "outbound[0].protocol",
+         "kafka does not go with mode redirect: give the address of a broker as upstream"),
+        ("outbound: [{protocol: kafka}]", "outbound[0]", "needs an upstream or a mode"),
+        ('outbound: [{upstream: "a:1", kafka: {}}]', "outbound[0].kafka",
+         "goes with protocol kafka only"),
+        ('outbound: [{upstream: "a:1", protocol: kafka, kafka: {frame_bytes: 1}}]',
+         "outbound[0].kafka.frame_bytes", "must be at least 65536"),
+        ('outbound: [{upstream: "a:1", protocol: kafka, kafka: {broker_port: 1}}]',
+         "outbound[0].kafka.broker_port", 'did you mean "broker_ports"?'),
         ("outbound: [{mode: redirect}, {mode: redirect}]", "outbound[1].listen", "taken by"),
         ('outbound: [{mode: redirect}, {mode: forward-proxy, listen: ":15001"}]',
          "outbound[1].listen", "taken by outbound[0].listen"),
@@ -133,9 +144,10 @@ def test_one_mistake(text: str, path: str, message: str) -> None:
 
 @pytest.mark.parametrize("section", ["inbound", "outbound"])
 def test_a_protocol_to_come_is_refused_with_what_there_is(section: str) -> None:
-    text = f'{section}: [{{listen: ":9092", upstream: "kafka:9092", protocol: kafka}}]'
+    text = f'{section}: [{{listen: ":5672", upstream: "rabbit:5672", protocol: amqp}}]'
+    there = "auto, http, kafka, opaque" if section == "outbound" else "auto, http, opaque"
     assert problems(text) == [
-        (f"{section}[0].protocol", "protocol kafka is not there yet; available: auto, http, opaque")
+        (f"{section}[0].protocol", f"protocol amqp is not there yet; available: {there}")
     ]
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import uvloop
 
 from tests.support.fixtures import app, collector, inbound, outbound, ports, spawn, start
+from tests.transport.shouting import talk
 
-__all__ = ["app", "collector", "inbound", "outbound", "ports", "spawn", "start"]
+__all__ = ["app", "collector", "inbound", "outbound", "ports", "spawn", "start", "talk"]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

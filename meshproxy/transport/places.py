@@ -1,0 +1,154 @@
+"""Ports beside a listener's own: one for each server that a protocol tells its clients about."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, cast
+
+from meshproxy import logs
+from meshproxy.filter import Places
+from meshproxy.transport.runtime import Host
+from meshproxy.transport.sockets import sockets_beside
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+
+    from meshproxy.transport.listener import Listener
+    from meshproxy.transport.upstream import Upstream
+
+log = logs.get(__name__)
+
+MOST = 512
+"""Ports that one listener opens at most: clusters are smaller, and a broken server is bounded."""
+
+ATTEMPTS = 3
+"""Tries to find a free port; one that is free on an address may be taken on the next."""
+
+
+class Place:
+    """A server, and the port at which it is reached through us."""
+
+    __slots__ = ("closed", "destination", "port", "servers", "sockets")
+
+    def __init__(self, destination: Host, sockets: list[socket.socket]) -> None:
+        self.destination = destination
+        self.sockets = sockets
+        self.port: int = sockets[0].getsockname()[1]
+        self.servers: list[asyncio.Server] = []
+        self.closed = False
+
+    def close(self) -> None:
+        """Accept no more; connections that are there live on."""
+        self.closed = True
+        for server in self.servers:
+            server.close()
+        for sock in self.sockets:
+            sock.close()
+
+
+class Ports:
+    """The places of one listener, for as long as it listens and has this upstream: then `closed`.
+
+    A server keeps its port; new connections to it go to the destination named last.
+    """
+
+    def __init__(self, listener: Listener, upstream: Upstream | None) -> None:
+        self._listener = listener
+        self._upstream = upstream
+        self._places: dict[int, Place] = {}
+        self.closed = False
+
+    def port_of(self, server: int, destination: Host) -> int:
+        """The port for a server, opened if need be; raises OSError."""
+        place = self._places.get(server)
+        if self.closed:
+            raise OSError(errno.ESHUTDOWN, "the listener is closed")
+        if place is None or place.destination != destination:
+            if self._listener.leads_back(destination):
+                raise OSError(errno.ELOOP, f"{destination[0]}:{destination[1]} leads back to us")
+            if place is None:
+                place = self._open(server, destination)
+            place.destination = destination
+        return place.port
+
+    def close(self) -> None:
+        """Close all, for good."""
+        self.closed = True
+        for server in tuple(self._places):
+            self._drop(server)
+
+    def _open(self, server: int, destination: Host) -> Place:
+        if len(self._places) >= MOST:
+            raise OSError(errno.EMFILE, f"{MOST} ports are open already")
+        place = self._places[server] = Place(destination, self._sockets(server))
+        runtime = self._listener.runtime
+        runtime.own_listeners |= {sock.getsockname()[:2] for sock in place.sockets}
+        runtime.spawn(runtime.loop.create_task(self._serve(server, place)))
+        log.info(
+            "broker reachable",
+            listener=self._listener.name,
+            server=server,
+            destination=f"{destination[0]}:{destination[1]}",
+            port=place.port,
+        )
+        return place
+
+    def _sockets(self, server: int) -> list[socket.socket]:
+        """At the port that is meant for this server, or else at any that is free."""
+        own = self._listener.sockets
+        wanted = self._wanted(server)
+        if wanted:
+            try:
+                return sockets_beside(own, wanted)
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return sockets_beside(own, 0)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        return sockets_beside(own, 0)
+
+    def _wanted(self, server: int) -> int:
+        listener = self._listener
+        kafka = listener.scope.kafka
+        own = listener.address[1]
+        first = (kafka and kafka.broker_ports) or (own and own + 1)
+        port = first + server
+        return port if first and server >= 0 and port < 65536 else 0
+
+    async def _serve(self, server: int, place: Place) -> None:
+        def upstream_of(_transport: asyncio.Transport) -> Upstream:
+            return cast("Upstream", self._upstream).elsewhere(place.destination)
+
+        if place.closed:
+            return
+        try:
+            place.servers = await self._listener.serve(place.sockets, upstream_of)
+        except OSError as error:
+            log.error("broker not reachable", server=server, port=place.port, error=str(error))
+            if not place.closed:
+                self._drop(server)
+        if place.closed:
+            place.close()
+
+    def _drop(self, server: int) -> None:
+        place = self._places.pop(server)
+        names = {sock.getsockname()[:2] for sock in place.sockets}
+        self._listener.runtime.own_listeners -= names
+        place.close()
+
+
+class PlacesOf(Places):
+    """The places as one client sees them: on the host at which it has reached us."""
+
+    def __init__(self, ports: Ports, host: str) -> None:
+        self._ports = ports
+        self._host = host
+
+    def local(self, server: int, destination: tuple[str, int]) -> tuple[str, int]:
+        """See `Places.local`."""
+        return self._host, self._ports.port_of(server, destination)

@@ -13,7 +13,9 @@ from aiohttp import web
 from meshproxy.config.public import to_public
 from meshproxy.config.values import Address
 from meshproxy.sidecar.exposition import CONTENT_TYPE
+from meshproxy.sidecar.ingest import LIMIT, Ingest
 from meshproxy.sidecar.views import span_view
+from meshproxy.trace.span import Span
 
 if TYPE_CHECKING:
     from meshproxy.sidecar.app import Sidecar
@@ -25,29 +27,35 @@ def _json(value: object, status: int = 200) -> web.Response:
 
 
 class Admin:
-    """``/healthz /readyz /metrics /config /inflight /gaps /spans`` and POST ``/quitquitquit``."""
+    """``/healthz /readyz /metrics /config /inflight /gaps /spans``, POST ``/quitquitquit``, and
+    POST ``/v1/traces`` for spans of the service's own."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
 
     def full(self) -> web.Application:
         """All endpoints: for loopback."""
-        app = self.health()
+        app = web.Application(client_max_size=LIMIT)
+        self._add_health(app)
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/config", self._config)
         app.router.add_get("/inflight", self._inflight)
         app.router.add_get("/gaps", self._gaps)
         app.router.add_get("/spans", self._spans)
+        app.router.add_post("/v1/traces", Ingest(self._offer).handle)
         app.router.add_post("/quitquitquit", self._quit)
         return app
 
     def health(self) -> web.Application:
         """Only what a kubelet asks for."""
         app = web.Application()
+        self._add_health(app)
+        return app
+
+    def _add_health(self, app: web.Application) -> None:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        return app
 
     async def _index(self, request: web.Request) -> web.Response:
         paths = sorted(
@@ -95,6 +103,9 @@ class Admin:
         spans = [span_view(span) for span in reversed(telemetry.recent())]
         return _json({"exporters": exporters, "spans": spans})
 
+    def _offer(self, span: Span) -> None:
+        self._sidecar.telemetry.offer(span)
+
     async def _quit(self, _: web.Request) -> web.Response:
         self._sidecar.request_stop()
         return web.Response(text="draining\n")
@@ -114,7 +125,11 @@ class Site:
             return
         address = Address.parse_listen(listen)
         runner = web.AppRunner(
-            self._make(), access_log=None, handle_signals=False, shutdown_timeout=1.0
+            self._make(),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            auto_decompress=False,  # `Ingest` does it, within its limit
         )
         await runner.setup()
         try:

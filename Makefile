@@ -10,7 +10,7 @@ WITH_COMPILED := PYTHONPATH=$(CURDIR)/$(COMPILED)
 # What runs compiled in an installed meshproxy is tested in both forms.
 TESTS_OF_DATA_PATH := $(addprefix tests/,wire trace linking filters kafka export transport e2e) tests/sidecar/test_filters.py
 
-.PHONY: demo test test-compiled test-services lint bench compiled lock clean
+.PHONY: demo test test-compiled test-services lint bench bench-kafka compiled lock clean
 
 demo: $(COMPILED)/.ready
 	@$(WITH_COMPILED) $(BIN)/meshproxy demo $(ARGS)
@@ -38,6 +38,11 @@ bench: $(COMPILED)/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" loadtest/setup.sh
 	$(WITH_COMPILED) $(BIN)/python -m loadtest.bench $(ARGS)
 
+bench-kafka: $(COMPILED)/.ready
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/services/setup.sh kafka
+	@loadtest/kafka/setup.sh
+	$(WITH_COMPILED) $(BIN)/python -m loadtest.kafka $(ARGS)
+
 $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
@@ -45,7 +50,7 @@ $(READY): pyproject.toml requirements.lock
 	@touch $@
 
 $(COMPILED)/.ready: $(READY) $(SOURCES)
-	@echo "compiling the data path (about a minute)"
+	@echo "compiling the data path (some minutes)"
 	@rm -rf $(COMPILED) && mkdir -p .cache
 	@$(BIN)/python -W ignore setup.py --quiet build --build-base .cache/build --build-lib $(COMPILED) \
 	  > .cache/build.log 2>&1 || (cat .cache/build.log; exit 1)

@@ -130,11 +130,6 @@ class Request(Head):
         """The head as it is sent on; ``start`` takes the place of the request line."""
         return self._splice(self.line.raw if start is None else start)
 
-    @property
-    def has_body(self) -> bool:
-        """Whether body bytes follow this head (RFC 9112 section 6.3)."""
-        return self.chunked or bool(self.length)
-
 
 class Response(Head):
     """A response head. ``until_close``: the body ends with the connection.

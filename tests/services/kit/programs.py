@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 CACHE = Path(__file__).parents[3] / ".cache" / "services"
+KAFKA = "4.3.1"
+OLDER_KAFKA = "3.9.2"
 SEARCH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 
 
@@ -32,6 +34,19 @@ def jaeger() -> str:
 def sdk(name: str) -> str:
     """The path of a program in the environment that has the OpenTelemetry SDK."""
     return _or_fail(shutil.which(name, path=str(CACHE / "sdk" / "bin")), f"{name} (the SDK)")
+
+
+def kafka202(name: str) -> str:
+    """The path of a program in the environment that has kafka-python 2.0.2."""
+    found = shutil.which(name, path=str(CACHE / "kafka202" / "bin"))
+    return _or_fail(found, f"{name} (kafka-python 2.0.2)")
+
+
+def kafka_jars(version: str) -> str:
+    """The class path of Apache Kafka's brokers and tools."""
+    stamp = CACHE / f"kafka-{version}.stamp"
+    _or_fail(str(stamp) if stamp.exists() else None, f"kafka {version}")
+    return f"{CACHE / f'kafka-{version}'}/*"
 
 
 def _or_fail(path: str | None, name: str) -> str:

@@ -9,18 +9,18 @@ from meshproxy.demo.processes import plain_environment
 PATIENCE = 60.0
 
 
-async def run(*command: str) -> str:
-    """What a command prints; an exit code other than 0 fails the test."""
+async def run(*command: str, feed: bytes = b"") -> str:
+    """What a command prints, given ``feed`` to read; an exit code other than 0 fails the test."""
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=plain_environment({}),
     )
     try:
         async with asyncio.timeout(PATIENCE):
-            output, errors = await process.communicate()
+            output, errors = await process.communicate(feed)
     finally:
         if process.returncode is None:
             process.kill()

@@ -22,11 +22,15 @@ RETRY_NS: Final = 30_000_000_000
 
 
 class Handled:
-    """Messages that a consumer was given, and what they count as: the last offset, the cause."""
+    """Messages that a consumer was given, and what they count as: the last offset, the cause.
 
-    __slots__ = ("at_ns", "cause", "offset")
+    ``group`` is the consumer's, empty if it is not known.
+    """
 
-    def __init__(self, offset: int, cause: Cause, at_ns: int) -> None:
+    __slots__ = ("at_ns", "cause", "group", "offset")
+
+    def __init__(self, group: str, offset: int, cause: Cause, at_ns: int) -> None:
+        self.group = group
         self.offset = offset
         self.cause = cause
         self.at_ns = at_ns
@@ -108,10 +112,10 @@ class Cluster:
         self._failed[batch] = now_ns + RETRY_NS
 
     def given_up(self, now_ns: int) -> list[Batch]:
-        """Batches that were not sent again in time; each is given once."""
+        """Batches that were not sent again in time, or are too many; each is given once."""
         found: list[Batch] = []
         for batch, until_ns in self._failed.items():
-            if until_ns > now_ns:
+            if until_ns > now_ns and len(self._failed) - len(found) <= MOST_BATCHES:
                 break
             found.append(batch)
         for batch in found:
@@ -127,12 +131,19 @@ class Cluster:
             waiting = self._handled[partition] = deque()
         waiting.append(handled)
 
-    def committed(self, partition: Partition, offset: int) -> list[Cause]:
-        """What is done with, now that everything before ``offset`` was committed."""
-        found: list[Cause] = []
+    def committed(self, group: str, partition: Partition, offset: int) -> list[Cause]:
+        """What a group is done with, now that it committed everything before ``offset``."""
         waiting = self._handled.get(partition)
-        while waiting and waiting[0].offset < offset:
-            found.append(waiting.popleft().cause)
+        if waiting is None:
+            return []
+        found: list[Cause] = []
+        left: deque[Handled] = deque()
+        for each in waiting:
+            if each.offset < offset and (each.group == group or not each.group):
+                found.append(each.cause)
+            else:
+                left.append(each)
+        self._handled[partition] = left
         return found
 
     def long_handled(self, now_ns: int) -> list[Cause]:

@@ -159,16 +159,16 @@ class KafkaConversation(Conversation):
             if group is not None:
                 self._line.cluster.join(head.client_id, group)
             if head.key == OFFSET_COMMIT or head.key == TXN_OFFSET_COMMIT:
-                self._committed(groups.read_offset_commit(frame, head), now_ns)
+                self._committed(group or "", groups.read_offset_commit(frame, head), now_ns)
         except Malformed:
             self._event("request_unparsed", str(head.key))
 
-    def _committed(self, commits: list[groups.Committed], now_ns: int) -> None:
+    def _committed(self, group: str, commits: list[groups.Committed], now_ns: int) -> None:
         cluster = self._line.cluster
         linker = self._parts.environment.linker
         for each in commits:
             topic = cluster.topic(each.topic, each.topic_id)
-            for cause in cluster.committed((topic, each.partition), each.offset):
+            for cause in cluster.committed(group, (topic, each.partition), each.offset):
                 linker.end(cause, now_ns)
 
     # Produce

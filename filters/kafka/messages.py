@@ -119,20 +119,29 @@ class Messages:
 
     def _extracted(self, pairs: list[tuple[bytes, bytes]]) -> Extracted:
         """What headers say of their record's trace; the same object for the same trace."""
-        ours = [pair for pair in pairs if pair[0].lower() in Propagator.fields]
+        ours = [pair for pair in pairs if _is_ours(pair[0].lower())]
         if not ours:
             return _NOTHING
         key = tuple(ours)
         known = self._known.get(key)
         if known is not None:
             return known
-        if len(self._known) >= MOST_LINKS:
+        if len(self._known) >= MOST_LINKS and not self._each:
             return _SOMETHING if any(name.lower() in CARRIED for name, _ in ours) else _NOTHING
         extracted = self._known[key] = self._messaging.extract(ours)
         context = extracted.context
-        if context is not None and all(context != each.context for each in self.contexts):
+        if (
+            context is not None
+            and len(self.contexts) < MOST_LINKS
+            and all(context != each.context for each in self.contexts)
+        ):
             self.contexts.append(extracted)
         return extracted
+
+
+def _is_ours(name: bytes) -> bool:
+    """Whether a header, its name in lower case, belongs to a trace-context format."""
+    return name in Propagator.fields or name.startswith(Propagator.prefixes)
 
 
 _NOTHING: Final = Extracted()

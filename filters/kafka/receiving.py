@@ -165,7 +165,7 @@ class Receiving:
         cause.carrier = batch.line.passage
         self._linker.begin(cause, batch.now_ns)
         partition = (batch.topic, batch.partition)
-        batch.line.cluster.handle(partition, Handled(offset, cause, batch.now_ns))
+        batch.line.cluster.handle(partition, Handled(batch.group, offset, cause, batch.now_ns))
         return cause
 
 

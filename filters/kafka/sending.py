@@ -265,8 +265,7 @@ class Producing:
     def lost(self, line: Line, outgoing: Outgoing, now_ns: int) -> None:
         """The connection ended before the answer came."""
         for splicing in outgoing.splicings:
-            if not splicing.batch.settled:
-                self._fail(line, splicing.batch, "connection_lost", now_ns)
+            self._fail(line, splicing.batch, "connection_lost", now_ns)
 
     def give_up(self, batch: Batch) -> None:
         """The client did not try again."""

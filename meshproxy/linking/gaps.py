@@ -43,6 +43,14 @@ ADVICE: Final[dict[Gap, str]] = {
 }
 """What to change in the service; how often a gap occurs may tell more (`advice`)."""
 
+OF_MESSAGES: Final[dict[Gap, str]] = {
+    Gap.DROPPED: "Put traceparent, tracestate and baggage of the request (or message) that is "
+    "worked on into the headers of this message.",
+    Gap.DUPLICATED: "The message has two traceparent headers: set the header, don't append it; "
+    "only one library should inject, and not into a list of headers that is used again.",
+}
+"""The same where it is a message that the service sends."""
+
 ALWAYS: Final[dict[Gap, str]] = {
     Gap.DROPPED: "No call here carries context: what makes them knows nothing of the request.",
     Gap.UNSAMPLED: "It is cleared on every call here: sampling is switched off in the service.",
@@ -99,10 +107,11 @@ class Occurrence:
 
     ``evidence`` is what the call was linked by, ``none`` if it was not. ``trace_id`` is that of the
     call's span. ``at_ns`` is when the call was made, in Unix nanoseconds. ``carried`` is the trace
-    id that the call carried in place of the right one; empty if it carried none.
+    id that the call carried in place of the right one; empty if it carried none. ``message``: the
+    call is a message that is sent.
     """
 
-    __slots__ = ("at_ns", "carried", "evidence", "kind", "trace_id")
+    __slots__ = ("at_ns", "carried", "evidence", "kind", "message", "trace_id")
 
     def __init__(
         self, kind: Gap, evidence: str, trace_id: bytes, at_ns: int, carried: bytes = b""
@@ -112,12 +121,14 @@ class Occurrence:
         self.trace_id = trace_id
         self.at_ns = at_ns
         self.carried = carried
+        self.message = False
 
 
 class GapRow:
     """One kind of gap at one place."""
 
-    __slots__ = ("carried", "changing", "count", "evidence", "examples", "first_ns", "last_ns")
+    __slots__ = ("carried", "changing", "count", "evidence", "examples", "first_ns", "last_ns",
+                 "message")  # fmt: skip
 
     def __init__(self, first: Occurrence) -> None:
         self.count = 0
@@ -127,6 +138,7 @@ class GapRow:
         self.last_ns = first.at_ns
         self.carried = first.carried
         self.changing = False
+        self.message = first.message
 
     def add(self, found: Occurrence, count: int) -> None:
         """Count ``count`` more, and keep their trace as the newest example."""
@@ -271,7 +283,7 @@ def _view(kind: Gap, row: GapRow, calls: Tally, linked: bool) -> dict[str, objec
 
 def advice(kind: Gap, row: GapRow, calls: Tally, linked: bool) -> str:
     """What to change, and what is known of why: by what was carried, or else how often."""
-    sentences = [ADVICE[kind]]
+    sentences = [OF_MESSAGES.get(kind, ADVICE[kind]) if row.message else ADVICE[kind]]
     if row.count >= TELLING:
         sentences += _pattern(kind, row, calls)
     if not linked:

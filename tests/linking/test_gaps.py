@@ -14,6 +14,7 @@ from meshproxy.linking.gaps import (
     MAX_EXAMPLES,
     MAX_ROWS,
     NOT_LINKED,
+    OF_MESSAGES,
     OTHER,
     TELLING,
     UNKNOWN,
@@ -114,6 +115,21 @@ def test_every_kind_has_a_row_and_advice_of_its_own(kind: Gap) -> None:
     (row,) = rows(report_of(("process orders", "kafka/orders", occurrence(kind))))
     assert (row["kind"], row["advice"]) == (kind.value, ADVICE[kind])
     assert len(set(ADVICE.values())) == len(Gap)
+
+
+def test_the_advice_for_a_message_that_is_sent_speaks_of_its_headers() -> None:
+    found = occurrence(Gap.DROPPED)
+    found.message = True
+    (row,) = rows(report_of(("POST /orders", "shipments", found)))
+    assert row["advice"] == OF_MESSAGES[Gap.DROPPED]
+
+
+def test_many_messages_are_counted_at_once() -> None:
+    report = GapReport()
+    report.call("billing", "orders", occurrence(Gap.CONSUMER_LOST), 30)
+    report.call("billing", "orders", None, 70)
+    (row,) = rows(report)
+    assert (row["count"], row["calls"], row["share"]) == (30, 100, 0.3)
 
 
 class TestExamples:

@@ -147,7 +147,7 @@ APIS: Final = {
 
 CONCEALED: Final = frozenset({SHARE_GROUP_HEARTBEAT, SHARE_FETCH, SHARE_ACKNOWLEDGE})
 """APIs kept from clients: answers of the latter two carry addresses of brokers, which are not
-rewritten. Without the first, clients say that share groups are not supported, instead of waiting."""
+replaced. Without the first, clients say that share groups are not supported; they do not wait."""
 
 
 def flexible(key: int, version: int) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-import aiokafka.codec
 import kio.records.schema as kio
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
@@ -21,14 +20,6 @@ LONG_AGO = 1_600_000_000_000
 """Unix milliseconds; so far from the tests' now that it tells nothing of when a record was made."""
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = CODECS = range(5)
-
-DECODERS: list[Callable[[bytes], bytes]] = [
-    bytes,
-    aiokafka.codec.gzip_decode,
-    aiokafka.codec.snappy_decode,
-    aiokafka.codec.lz4_decode,
-    aiokafka.codec.zstd_decode,
-]
 
 Headers = tuple[tuple[bytes, bytes | None], ...]
 

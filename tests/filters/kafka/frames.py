@@ -6,7 +6,6 @@ import hashlib
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from tests.wire.kafka.messages import KEYS, Values, by_definition, flexible, kafka_python_class
 
@@ -368,7 +367,3 @@ def unknown(correlation: int = 1, content: bytes = b"content") -> bytes:
 def answer(correlation: int = 1, content: bytes = b"answer") -> bytes:
     """A response to something that is not read."""
     return sized(struct.pack(">i", correlation) + content)
-
-
-def uuid_of(name: str) -> UUID:
-    return UUID(bytes=topic_id(name))

@@ -85,24 +85,25 @@ RESPONSES = b"".join([
 ])  # fmt: skip
 
 
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def passed(requests: int, responses: int) -> tuple[str, str, int, dict[tuple[str, str], int]]:
     """What came of it when it was read in pieces of these sizes: digests, spans, events."""
     bench = Bench(LARGE)
     connection = bench.connect()
     connection.say(REQUESTS, requests)
     connection.hear(RESPONSES, responses)
-    digests = [
-        hashlib.sha256(each).hexdigest() for each in (connection.upstream, connection.client)
-    ]
-    return *digests, len(bench.spans), bench.events()
+    return digest(connection.upstream), digest(connection.client), len(bench.spans), bench.events()
 
 
 USUAL = passed(4096, 4096)
 
 
 def test_the_conversation_that_is_cut_up_is_a_good_one() -> None:
-    assert USUAL[0] != hashlib.sha256(REQUESTS).hexdigest()
-    assert USUAL[1] != hashlib.sha256(RESPONSES).hexdigest()
+    assert USUAL[0] != digest(REQUESTS)
+    assert USUAL[1] != digest(RESPONSES)
     assert USUAL[3] == {("request_too_large", "0"): 1, ("request_too_large", "999"): 1,
                         ("response_too_large", "999"): 1}  # fmt: skip
     assert USUAL[2] == 4  # three batches, of which one without an answer, and what was fetched

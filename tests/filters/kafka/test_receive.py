@@ -171,6 +171,13 @@ def test_links_are_to_different_contexts_whatever_else_the_messages_carry() -> N
     assert linked_contexts(bench.span()) == ids(*map(numbered, range(3)))
 
 
+def test_a_context_is_linked_once_whatever_baggage_is_beside_it() -> None:
+    bench = Bench()
+    made = [Row(headers=(*carrying(1).headers, (b"baggage", b"n=%d" % n))) for n in range(3)]
+    received(bench, batch(made))
+    assert linked_contexts(bench.span()) == ids(numbered(1))
+
+
 def test_the_trace_is_kept_if_one_that_is_linked_to_is() -> None:
     bench = Bench(config=Config(sampling=Sampling(default=0.0)))
     unsampled = traceparent(numbered(1, sampled=False))
@@ -335,6 +342,17 @@ def test_a_span_for_each_message_if_that_is_wanted() -> None:
     assert (found["meshproxy.propagation"], found["meshproxy.gap"]) == ("root", "consumer-lost")
 
 
+def test_so_it_is_if_there_are_many() -> None:
+    bench = Bench(Kafka(consumer_spans=True))
+    received(bench, batch([carrying(number) for number in range(50)], base_offset=7))
+    polled, *consumed = bench.spans
+    assert [(span.trace_id, span.parent_id) for span in consumed] == ids(*map(numbered, range(50)))
+    assert [attributes(span)["messaging.kafka.offset"] for span in consumed] == list(range(7, 57))
+    decision = bench.call()
+    assert decision.parent is not None
+    assert decision.parent.span_id == polled.span_id
+
+
 def test_what_a_message_causes_is_below_its_span() -> None:
     bench = Bench(Kafka(consumer_spans=True))
     received(bench, batch([carrying(1)]))
@@ -343,3 +361,13 @@ def test_what_a_message_causes_is_below_its_span() -> None:
     assert decision.parent is not None
     assert decision.parent.span_id == consumed.span_id
     assert decision.parent.trace_id == numbered(1).trace_id
+
+
+def test_of_very_many_messages_each_has_its_span_below_its_producers() -> None:
+    bench = Bench(Kafka(consumer_spans=True))
+    contexts = [numbered(number) for number in range(MOST_LINKS + 5)]
+    made = [Row(headers=((b"traceparent", traceparent(each)),)) for each in contexts]
+    bench.connect().ask(fetch(), fetched(batch(made)))
+    polled, *consumed = bench.spans
+    assert len(polled.links) == MOST_LINKS
+    assert [(span.trace_id, span.parent_id) for span in consumed] == ids(*contexts)

@@ -110,6 +110,20 @@ def test_an_error_that_does_not_pass_is_told_in_the_end(made: bytes) -> None:
     assert (span.status, span.end_ns) == (Status.ERROR, failed_ns)
 
 
+@BOTH
+def test_what_was_sent_again_is_not_given_up(made: bytes) -> None:
+    bench = Bench()
+    connection = bench.connect()
+    connection.ask(produce(made, 1), produced((RETRIABLE, 0), 1))
+    bench.now_ns += RETRY_NS - 1
+    connection.say(produce(made, 2))
+    bench.wait(10)
+    bench.tick()
+    assert not bench.spans
+    connection.hear(produced((0, 42), 2))
+    assert bench.span().status == Status.UNSET
+
+
 def test_so_is_a_lost_connection() -> None:
     bench = Bench()
     connection = bench.connect()

@@ -120,7 +120,7 @@ def test_every_partition_has_its_span_and_its_answer() -> None:
     told = {}
     for span in bench.spans:
         found = attributes(span)
-        place = (found["messaging.destination.name"],
+        place = (str(found["messaging.destination.name"]),
                  int(str(found["messaging.destination.partition.id"])))  # fmt: skip
         told[place] = found.get("messaging.kafka.offset"), found.get("error.type")
         made = rows(sent_batches(frame)[place])
@@ -313,14 +313,52 @@ def test_baggage_alone_is_no_context_and_stays_the_only_one() -> None:
 def test_a_context_of_the_request_in_flight_is_continued() -> None:
     bench = Bench()
     cause = bench.request()
-    child = numbered(1)
-    child.span_id = b"12345678"
-    first = Row(headers=((b"traceparent", traceparent(child)),))
+    first = Row(headers=((b"traceparent", child_of_first_request()),))
     after = sent(bench, batch([first, Row(b"other")]))
     span = bench.span()
-    assert (span.trace_id, span.parent_id) == (cause.context.trace_id, child.span_id)
+    assert (span.trace_id, span.parent_id) == (cause.context.trace_id, b"12345678")
     assert after[0] == first
     assert value(after[1], "traceparent")[36:52] == span.span_id.hex()
+
+
+def child_of_first_request() -> bytes:
+    """The context of a span that the service's SDK made."""
+    child = numbered(1)
+    child.span_id = b"12345678"
+    return traceparent(child)
+
+
+@pytest.mark.parametrize(("baggage", "gap"), [((), "baggage-lost"), ((b"user=7",), None)])
+def test_baggage_that_such_a_context_has_lost(baggage: tuple[bytes, ...], gap: str | None) -> None:
+    bench = Bench()
+    bench.request(baggage=b"user=7")
+    carried = ((b"traceparent", child_of_first_request()),)
+    sent(bench, batch([Row(headers=carried + tuple((b"baggage", b) for b in baggage)), Row()]))
+    assert attributes(bench.span()).get("meshproxy.gap") == gap
+
+
+def test_a_context_that_is_not_continued_is_linked() -> None:
+    bench = Bench()
+    cause = bench.request()
+    sent(bench, batch([CARRYING, Row()]))
+    span = bench.span()
+    assert span.parent_id == cause.context.span_id
+    assert linked_contexts(span) == ids(numbered(500))
+    assert attributes(span)["meshproxy.gap"] == "restarted"
+
+
+@pytest.mark.parametrize(
+    ("carried", "gap"),
+    [
+        ([(b"traceparent", b"rubbish")], "malformed"),
+        ([(b"traceparent", CARRIED)] * 2, "duplicated"),
+    ],
+)
+def test_a_context_that_does_not_count(carried: list[tuple[bytes, bytes]], gap: str) -> None:
+    bench = Bench()
+    bench.request()
+    sent(bench, batch([Row(headers=tuple(carried)), Row()]))
+    assert attributes(bench.span())["meshproxy.gap"] == gap
 
 
 # One span a record

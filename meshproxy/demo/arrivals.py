@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,11 +21,16 @@ class Arrivals(Generic[T]):
         self.items.extend(items)
         self._changed.set()
 
-    async def reach(self, count: int, within: float) -> bool:
-        """Wait until there are ``count`` items; False if ``within`` seconds were not enough."""
+    async def reach(
+        self, count: int, within: float, counts: Callable[[T], bool] = lambda item: True
+    ) -> bool:
+        """Wait until there are ``count`` items, or so many of those that ``counts`` wants.
+
+        False if ``within`` seconds were not enough.
+        """
         try:
             async with asyncio.timeout(within):
-                while len(self.items) < count:
+                while sum(1 for item in self.items if counts(item)) < count:
                     await self.change()
         except TimeoutError:
             return False

@@ -18,7 +18,6 @@ from meshproxy.demo.receiver import Receiver
 from meshproxy.demo.traffic import BURST, SEQUENTIAL, send_all, tree_problems, wrong_edges
 from meshproxy.demo.tree import SpanRecord, build, index
 
-HOPS = sum(request.hops for request in (*SEQUENTIAL, *BURST))
 SPANS = sum(request.spans for request in (*SEQUENTIAL, *BURST))
 RECORDS_TIMEOUT = 5.0
 SPANS_TIMEOUT = 10.0
@@ -34,6 +33,7 @@ def run(keep: bool) -> int:
     up after the output until a signal comes.
     """
     try:
+        import confluent_kafka  # noqa: F401
         import opentelemetry.proto.collector.trace.v1.trace_service_pb2  # noqa: F401
     except ImportError as error:
         print(
@@ -103,7 +103,7 @@ class Demo:
 
     async def _with(self, mesh: Mesh, receiver: Receiver, before: list[Access]) -> int:
         await _send(mesh)
-        await receiver.spans.reach(SPANS, SPANS_TIMEOUT)
+        await receiver.spans.reach(SPANS, SPANS_TIMEOUT, lambda span: not span.is_poll)
         await receiver.spans.settle(QUIET)
         spans = list(receiver.spans.items)
         wrong = wrong_edges(spans)
@@ -132,9 +132,12 @@ class Demo:
 
 async def _send(mesh: Mesh) -> None:
     """The whole traffic, and every service's access record of it."""
-    await mesh.unless_dead(send_all(mesh.entry))
-    if not await mesh.access.reach(HOPS, RECORDS_TIMEOUT):
-        raise DemoError(f"services recorded {len(mesh.access.items)} requests, not {HOPS}")
+
+    async def received(hops: int) -> None:
+        if not await mesh.access.reach(hops, RECORDS_TIMEOUT):
+            raise DemoError(f"services recorded {len(mesh.access.items)} hops, not {hops}")
+
+    await mesh.unless_dead(send_all(mesh.entry, received))
 
 
 def _show(lines: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from meshproxy.demo.mesh import CALLS, Access, Mesh
+from meshproxy.demo.mesh import CALLS, CONSUMER, Access, Mesh
 from meshproxy.demo.paint import Palette
 from meshproxy.demo.traffic import BURST, SEQUENTIAL, Request, number_of, order_of
 from meshproxy.demo.tree import (
@@ -20,21 +20,27 @@ from meshproxy.demo.tree import (
     mended_by_evidence,
     render,
 )
+from meshproxy.trace.span import Kind
 
 
 def opening(palette: Palette) -> Iterator[str]:
     """What is going to happen."""
     yield palette.bold("meshproxy demo")
     yield from paragraph(
-        f"{len(CALLS)} plain services, each a process of its own. None of them knows of tracing or"
-        " passes on a trace header. (payments copies X-Request-Id, as many services do for their"
-        " logs.)"
+        f"{len(CALLS)} plain services, each a process of its own, and a Kafka broker. No service"
+        " knows of tracing or passes on a trace header, in requests or in messages. (payments"
+        " copies X-Request-Id, as many services do for their logs.)"
     )
     yield ""
-    yield "  gateway ─┬─ orders ─┬─ inventory         threads: gateway, inventory, payments, ledger"
-    yield "           │          ├─ pricing (slow)    asyncio: orders, pricing, coupons"
-    yield "           │          └─ payments (first 503, then works) ── ledger"
+    yield "  gateway ─┬─ orders ─┬─ inventory"
+    yield "           │          ├─ pricing (slow)"
+    yield "           │          ├─ payments (first 503, then works) ── ledger"
+    yield "           │          └─ Kafka topic shipments ── shipping ── carriers"
     yield "           └─ coupons (always 500)"
+    yield ""
+    yield "  threads: gateway, inventory, payments, ledger, carriers"
+    yield "  asyncio: orders, pricing, coupons"
+    yield "  a loop over messages, each committed when it is done: shipping"
     yield ""
 
 
@@ -55,7 +61,7 @@ def fragments(records: Sequence[Access], palette: Palette) -> Iterator[str]:
         for record in own:
             name = fit(f"  {record.service} {record.method} {record.path}", 38)
             context = f"traceparent received: {record.traceparent or 'none'}"
-            yield f"{name} {record.status}{record.duration_ms:>9.1f} ms  {context}"
+            yield f"{name} {record.status or 'msg'}{record.duration_ms:>9.1f} ms  {context}"
     yield ""
 
 
@@ -64,7 +70,7 @@ def trees(spans: Sequence[SpanRecord], palette: Palette) -> Iterator[str]:
     yield palette.bold("With meshproxy: the same requests, the same services, a sidecar for each")
     yield from paragraph(
         "A ~ marks an edge that the service had broken and its sidecar mended, with the evidence"
-        " and how sure it is."
+        " and how sure it is. Where it says kafka, a message went through the broker."
     )
     known = index(spans)
     for request in SEQUENTIAL:
@@ -80,6 +86,19 @@ def trees(spans: Sequence[SpanRecord], palette: Palette) -> Iterator[str]:
     yield ""
     yield from _request(f"GET {BURST[0].path}, one of them", BURST[0], spans, known, palette)
     yield ""
+    yield from _polls(known)
+    yield ""
+
+
+def _polls(known: Mapping[Key, SpanRecord]) -> Iterator[str]:
+    """What the trees leave out."""
+    polls = [span for span in known.values() if span.is_poll]
+    linked = {link.key for poll in polls for link in poll.links} & known.keys()
+    yield from paragraph(
+        f"Not shown: {plural(len(polls), 'poll span')} of {CONSUMER}. A poll may bring messages of"
+        " many requests, so that it is a trace of its own; these link to the"
+        f" {plural(len(linked), 'message')} that they brought."
+    )
 
 
 def _request(
@@ -99,9 +118,10 @@ def _request(
 def forest(
     roots: Sequence[Node], known: Mapping[Key, SpanRecord], palette: Palette
 ) -> Iterator[str]:
-    """The lines of several trees."""
+    """The lines of several trees; polls that caused nothing are left out."""
     for root in roots:
-        yield from render(root, known, palette)
+        if root.children or not root.span.is_poll:
+            yield from render(root, known, palette)
 
 
 def summary(
@@ -130,8 +150,7 @@ def summary(
     mended = mended_by_evidence(spans)
     by_evidence = ", ".join(f"{count} by {evidence}" for evidence, count in mended.items())
     yield _figure("edges mended", f"{sum(mended.values())} ({by_evidence or 'none'})")
-    abstained = sum(1 for span in spans if span.abstained)
-    yield _figure("edges left open, candidates linked", str(abstained))
+    yield _figure("edges left open, candidates linked", _left_open(spans))
     yield _figure("edges to the wrong request", str(len(wrong)))
     yield ""
     yield palette.bold("Where the chains broke, and what to change (the sidecars' /gaps)")
@@ -140,6 +159,13 @@ def summary(
 
 def _figure(title: str, figure: str) -> str:
     return f"  {title}:".ljust(40) + figure
+
+
+def _left_open(spans: Sequence[SpanRecord]) -> str:
+    open_edges = [span for span in spans if span.abstained]
+    messages = sum(1 for span in open_edges if span.kind is Kind.PRODUCER)
+    calls = plural(len(open_edges) - messages, "call")
+    return f"{len(open_edges)} ({calls}, {plural(messages, 'message')})"
 
 
 def _with_context(records: Sequence[Access]) -> str:
@@ -166,10 +192,10 @@ def staying(mesh: Mesh) -> Iterator[str]:
     yield f"  curl '{mesh.entry}/checkout/3001?coupon=SPRING'"
     yield f"  curl {mesh.admin('gateway')}/gaps       (also /metrics /config /inflight /spans)"
     for name, place in mesh.places.items():
-        yield (
-            f"  {name:10} service 127.0.0.1:{place.app}  sidecar 127.0.0.1:{place.inbound}"
-            f"  admin {mesh.admin(name)}"
-        )
+        ports = f"service 127.0.0.1:{place.app}  sidecar 127.0.0.1:{place.inbound}"
+        if name == CONSUMER:
+            ports = f"gets messages through its sidecar at 127.0.0.1:{place.bootstrap}"
+        yield f"  {name:10} {ports:48}  admin {mesh.admin(name)}"
     yield f"  configuration files: {mesh.config_file('NAME')}"
     yield ""
 

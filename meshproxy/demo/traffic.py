@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,7 +19,10 @@ _NUMBER = re.compile(r"/(\d+)$")
 
 @dataclass(frozen=True)
 class Request:
-    """One request into the mesh. ``hops`` counts the requests that services receive for it."""
+    """One request into the mesh.
+
+    ``hops`` counts the requests and messages that services receive for it.
+    """
 
     path: str
     hops: int
@@ -27,26 +30,26 @@ class Request:
 
     @property
     def number(self) -> str:
-        """The order number: stands in the path of every call that this request causes."""
+        """The order number: ends the path of every call, and is the key of every message, of it."""
         return number_of(self.path)
 
     @property
     def spans(self) -> int:
-        """A SERVER span a hop, and a CLIENT span for each but the first."""
+        """A SERVER or CONSUMER span a hop, and a CLIENT or PRODUCER span for each but the first."""
         return 2 * self.hops - 1
 
 
 SEQUENTIAL = (
-    Request("/checkout/1001?coupon=SPRING", 8, "a retry, a slow hop, an error at the end"),
-    Request("/checkout/1002", 6, "the same without retry and coupon"),
+    Request("/checkout/1001?coupon=SPRING", 10, "a retry, a slow hop, an error at the end"),
+    Request("/checkout/1002", 8, "the same without retry and coupon"),
     Request("/quote/1003", 4, "two calls at the same time"),
 )
 """Sent one after another: exactly one request in flight at each service."""
 
 BURST = (
-    Request("/checkout/2001", 7, "with a retry"),
-    Request("/checkout/2002", 6, ""),
-    Request("/checkout/2003", 6, ""),
+    Request("/checkout/2001", 9, "with a retry"),
+    Request("/checkout/2002", 8, ""),
+    Request("/checkout/2003", 8, ""),
 )
 """Sent at once: several in flight, and nothing in the calls tells whose they are."""
 
@@ -62,16 +65,26 @@ def number_of(url: str) -> str:
 
 def order_of(span: SpanRecord) -> str:
     """The order number that a span is about."""
+    if span.message_key:
+        return span.message_key
     url = span.attributes.get("url.path") or span.attributes.get("url.full") or ""
     return number_of(str(url))
 
 
-async def send_all(entry: str) -> None:
-    """Send the sequential requests, then the burst. Raises `DemoError` unless all answer 200."""
+async def send_all(entry: str, received: Callable[[int], Awaitable[None]]) -> None:
+    """Send the sequential requests, then the burst. Raises `DemoError` unless all answer 200.
+
+    What messages cause goes on after the answer: ``received`` waits until services have dealt with
+    so many requests and messages in all.
+    """
+    hops = 0
     async with aiohttp.ClientSession(timeout=REQUEST_TIMEOUT) as session:
         for request in SEQUENTIAL:
             await _send(session, entry, request)
+            hops += request.hops
+            await received(hops)
         await asyncio.gather(*(_send(session, entry, request) for request in BURST))
+    await received(hops + sum(request.hops for request in BURST))
 
 
 async def _send(session: aiohttp.ClientSession, entry: str, request: Request) -> None:

@@ -17,6 +17,9 @@ STATUS_WIDTH = 13
 DURATION_WIDTH = 9
 NOTE_WIDTH = WIDTH - LEFT_WIDTH - STATUS_WIDTH - DURATION_WIDTH - 3
 
+STATUS_ATTRIBUTES = ("http.response.status_code", "error.type", "messaging.system")
+"""Attributes that tell what came of it, by falling precision; the last one that it is a message."""
+
 MISSING_PARENT = "parent missing"
 CYCLE = "cycle cut here"
 
@@ -72,6 +75,16 @@ class SpanRecord:
         return str(self.attributes.get("meshproxy.link.evidence", ""))
 
     @property
+    def message_key(self) -> str:
+        """The key of the message that the span is about; empty if it is about none, or several."""
+        return str(self.attributes.get("messaging.kafka.message.key", ""))
+
+    @property
+    def is_poll(self) -> bool:
+        """Whether it is about fetching messages: a trace of its own, with links to the messages."""
+        return self.attributes.get("messaging.operation.name") == "poll"
+
+    @property
     def mended(self) -> bool:
         """Whether meshproxy found the parent that the service did not tell."""
         return self.propagation == "repaired"
@@ -92,14 +105,6 @@ class Node:
     span: SpanRecord
     children: list[Node] = field(default_factory=list)
     flaw: str = ""
-
-    def walk(self) -> Iterator[Node]:
-        """This node and all below it, parents first."""
-        stack = [self]
-        while stack:
-            node = stack.pop()
-            yield node
-            stack.extend(reversed(node.children))
 
 
 def index(spans: Iterable[SpanRecord]) -> dict[Key, SpanRecord]:
@@ -180,8 +185,8 @@ def _line(node: Node, branch: str, palette: Palette) -> str:
 
 
 def _status(span: SpanRecord) -> str:
-    code = span.attributes.get("http.response.status_code")
-    words = [str(code if code is not None else span.attributes.get("error.type", "-"))]
+    told = (span.attributes.get(name) for name in STATUS_ATTRIBUTES)
+    words = [next((str(value) for value in told if value is not None), "-")]
     resend = span.attributes.get("http.request.resend_count")
     if resend:
         words.append(f"resend {resend}")
@@ -220,10 +225,10 @@ def _candidates(
 
 
 def describe(span: SpanRecord) -> str:
-    """A span in a few words, with its path rather than its route."""
+    """A span in a few words, with its path rather than its route, or its message."""
     path = span.attributes.get("url.path")
-    name = f"{span.name.partition(' ')[0]} {path}" if path else span.name
-    return f"{span.service} {span.kind.name} {name}"
+    name = f"{span.name.partition(' ')[0]} {path}" if path else f"{span.name} {span.message_key}"
+    return f"{span.service} {span.kind.name} {name}".rstrip()
 
 
 def fit(text: str, width: int) -> str:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from meshproxy.demo import mesh
+from meshproxy.demo.main import run
 from meshproxy.demo.processes import DemoError
 from meshproxy.demo.traffic import SEQUENTIAL
 
@@ -84,12 +85,31 @@ def test_without_meshproxy_every_hop_is_a_fragment(before: str) -> None:
 def test_with_meshproxy_each_request_is_one_tree(trees: str) -> None:
     for request in SEQUENTIAL:
         assert f"GET {request.path} ({request.about}): 1 tree" in trees
-    assert trees.count(" SERVER ") == sum(request.hops for request in SEQUENTIAL)
-    assert trees.count(" CLIENT ") == sum(request.hops - 1 for request in SEQUENTIAL)
+    assert len(re.findall(" SERVER | CONSUMER ", trees)) == sum(each.hops for each in SEQUENTIAL)
+    assert len(re.findall(" CLIENT | PRODUCER ", trees)) == sum(
+        each.hops - 1 for each in SEQUENTIAL
+    )
+
+
+def test_a_message_and_what_it_causes_stand_below_the_request_that_sent_it(trees: str) -> None:
+    found = re.findall(
+        r"orders PRODUCER send shipments +kafka .* ~ only_in_flight .*\n"
+        r".*└─ shipping CONSUMER receive shipments +kafka .*\n"
+        r".*└~ shipping CLIENT POST /labels/\{id\} +201 .* ~ only_in_flight .*\n"
+        r".*└─ carriers SERVER POST /labels/\{id\} +201 ",
+        trees,
+    )
+    assert len(found) == sum("/checkout/" in each.path for each in SEQUENTIAL)
+
+
+def test_polls_are_left_out_of_the_trees_and_the_output_says_so(output: str) -> None:
+    assert " poll shipments" not in output
+    assert re.search(r"Not shown: \d+ poll spans? of shipping", output)
+    assert "link to the 5 messages" in " ".join(output.split())
 
 
 def test_each_mended_edge_is_marked_with_its_evidence(trees: str) -> None:
-    calls = [line for line in trees.splitlines() if " CLIENT " in line]
+    calls = [line for line in trees.splitlines() if re.search(" CLIENT | PRODUCER ", line)]
     evidence = {line.split("~ ", 2)[-1].split()[0] for line in calls}
     assert all(re.search(r"[├└]~ .* ~ \w+ [01]\.?\d*$", line) for line in calls)
     assert {"only_in_flight", "request_id"} <= evidence
@@ -112,8 +132,9 @@ def test_under_concurrency_calls_without_proof_are_left_open_with_candidates(bur
 
 def test_the_summary_tells_before_and_after(output: str) -> None:
     summary = output[output.index("Summary") :]
-    assert re.search(r"one after another: +18 fragments before, 3 trees after", summary)
-    assert re.search(r"received a context: +0 of 37 before, 37 of 37 after", summary)
+    assert re.search(r"one after another: +22 fragments before, 3 trees after", summary)
+    assert re.search(r"received a context: +0 of 47 before, 47 of 47 after", summary)
+    assert re.search(r"left open, candidates linked: +\d+ \(\d+ calls, \d messages?\)", summary)
     assert re.search(r"edges to the wrong request: +0\n", summary)
     assert "payments: POST /charges/{id} → ledger: dropped on 5 of 5 calls" in summary
 
@@ -122,11 +143,12 @@ def test_keep_serves_requests_by_hand_until_interrupted() -> None:
     with demo("--keep") as process:
         url = read_until(process, r"curl '(http://127\.0\.0\.1:\d+/checkout/\d+\S*)'")[1]
         children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) == 2 * len(mesh.CALLS)
+        assert len(children) == 2 * len(mesh.CALLS) + 1  # the broker
         with urllib.request.urlopen(url, timeout=10) as response:
             assert response.status == 200
         assert read_until(process, r"^  gateway SERVER GET /checkout/\{id\}")
         assert read_until(process, r"ledger SERVER POST /entries/\{id\}")
+        assert read_until(process, r"carriers SERVER POST /labels/\{id\}")
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert not any(child.is_running() for child in children)
@@ -155,6 +177,17 @@ def test_a_closed_pipe_ends_the_demo_quietly() -> None:
         process.stdout.close()
         assert process.wait(60) == 1
         assert process.stderr.read() == ""
+
+
+def test_a_missing_package_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    assert run(keep=False) == 1
+    told = capsys.readouterr()
+    assert "pip install meshproxy[dev]" in told.err
+    assert "confluent_kafka" in told.err
+    assert told.out == ""
 
 
 async def test_a_sidecar_that_does_not_start_is_shown_with_its_log(

@@ -10,6 +10,7 @@ from meshproxy.demo.tree import (
     CYCLE,
     MISSING_PARENT,
     WIDTH,
+    Key,
     LinkRecord,
     Node,
     SpanRecord,
@@ -55,6 +56,10 @@ def span(
 
 def shape(node: Node) -> object:
     return (node.span.span_id, [shape(child) for child in node.children])
+
+
+def keys(node: Node) -> list[Key]:
+    return [node.span.key, *(key for child in node.children for key in keys(child))]
 
 
 def text(spans: list[SpanRecord], palette: Palette = PLAIN) -> list[str]:
@@ -112,7 +117,7 @@ class TestBuilding:
         self, edges: list[tuple[int, int, int]]
     ) -> None:
         spans = [span(str(a), "" if b < 0 else str(b), start) for a, b, start in edges]
-        placed = [node.span.key for root in build(spans) for node in root.walk()]
+        placed = [key for root in build(spans) for key in keys(root)]
         assert sorted(placed) == sorted(index(spans))
 
 
@@ -176,6 +181,21 @@ class TestPrinting:
         assert "ConnectionRe…" in first
         assert "200 resend 1" in second
         assert "500 error" in text([span("c", error=True, http__response__status_code=500)])[0]
+
+    def test_a_message_is_marked_as_one(self) -> None:
+        sent = {"messaging__system": "kafka", "messaging__kafka__message__key": "7"}
+        producer = span("p", kind=Kind.PRODUCER, name="send s", **sent)
+        consumer = span("c", "p", 1, kind=Kind.CONSUMER, name="receive s", **sent)
+        refused = span("r", start=2, error=True, error__type="timeout", **sent)
+        call = span(
+            "a",
+            start=3,
+            meshproxy__propagation="ambiguous",
+            links=(LinkRecord("t", "c"),),
+        )
+        lines = text([producer, consumer, refused, call])
+        assert [line[49:62].strip() for line in lines[:3]] == ["kafka", "kafka", "timeout error"]
+        assert lines[4].strip() == "? orders CONSUMER receive s 7"
 
     def test_a_missing_parent_is_told(self) -> None:
         assert text([span("a", "gone")])[0].endswith(MISSING_PARENT)

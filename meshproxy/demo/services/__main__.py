@@ -10,9 +10,11 @@ MODULES = {
     "inventory": "threaded",
     "payments": "threaded",
     "ledger": "threaded",
-    "orders": "aio",
+    "orders": "orders",
     "pricing": "aio",
     "coupons": "aio",
+    "shipping": "consumer",
+    "carriers": "threaded",
 }
 
 

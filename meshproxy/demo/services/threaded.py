@@ -105,10 +105,16 @@ def ledger(request: Request) -> Answer:
     return 201, {"entry": request.order}
 
 
+def carriers(request: Request) -> Answer:
+    """Print the label."""
+    return 201, {"label": request.order}
+
+
 def _service(name: str) -> Callable[[Request], Answer]:
     if name == "payments":
         return Payments()
-    return {"gateway": gateway, "inventory": inventory, "ledger": ledger}[name]
+    functions = {"gateway": gateway, "inventory": inventory, "ledger": ledger, "carriers": carriers}
+    return functions[name]
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +13,8 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from loadtest.peers.base import Peer, Wiring
-from loadtest.processes import Cores, NotReadyError, Process, Processes, find_tool, free_ports
+from loadtest.probe import answer_to, get, listens
+from loadtest.processes import Cores, Process, Processes, find_tool, free_ports
 from loadtest.servers.nginx_backend import BODY, backend_command
 from loadtest.servers.sink import Counts
 
@@ -63,7 +62,7 @@ class Bed:
         process = self._processes.start(wiring.name, peer.command(wiring), self.cores.proxy)
         if peer.calls:
             self._listen("app", wiring.upstream, wiring.outbound)
-        process.wait_ready(lambda: _answers(wiring.listen))
+        process.wait_ready(lambda: answer_to(wiring.listen, "/") == BODY)
         return Running(peer, process, wiring.listen)
 
     def stop(self, running: Running) -> None:
@@ -77,10 +76,12 @@ class Bed:
 
     def spans(self, peer: Peer) -> Counts:
         """What the sink got from a peer since `forget_spans`."""
-        return msgspec.json.decode(_get(self._sink_port, f"/{peer.name}/counts"), type=Counts)
+        return msgspec.json.decode(
+            get(self._sink_port, f"/{peer.name}/counts", ASK_SECONDS), type=Counts
+        )
 
     def forget_spans(self, peer: Peer) -> None:
-        _get(self._sink_port, f"/{peer.name}/reset")
+        get(self._sink_port, f"/{peer.name}/reset", ASK_SECONDS)
 
     def _start_backend(self) -> int:
         binary = find_tool("nginx")
@@ -89,7 +90,7 @@ class Bed:
         port = next(self._ports)
         command = backend_command(binary, self._processes.directory, port)
         backend = self._processes.start("backend", command, self.cores.load)
-        backend.wait_ready(lambda: _answers(port))
+        backend.wait_ready(lambda: answer_to(port, "/") == BODY)
         return port
 
     def start_program(self, module: str, *words: str) -> Process:
@@ -100,7 +101,7 @@ class Bed:
 
     def _listen(self, module: str, *ports: int) -> None:
         process = self.start_program(module, *map(str, ports))
-        process.wait_ready(lambda: _listens(ports[0]))
+        process.wait_ready(lambda: listens(ports[0]))
 
 
 @contextmanager
@@ -112,28 +113,3 @@ def test_bed(cores: Cores) -> Iterator[Bed]:
         directory.chmod(0o755)
         with Processes(directory) as processes:
             yield Bed(processes, cores)
-
-
-def _get(port: int, path: str, seconds: float = ASK_SECONDS) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    if answer.status != http.client.OK:
-        raise NotReadyError(f"{path} was answered with {answer.status}")
-    return body
-
-
-def _answers(port: int) -> bool:
-    try:
-        return _get(port, "/", seconds=5.0) == BODY
-    except (OSError, http.client.HTTPException, NotReadyError):
-        return False
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

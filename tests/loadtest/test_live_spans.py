@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loadtest.linking.live.services.behaviour import CALL_NONCE, INBOUND_NONCE
 from loadtest.linking.live.spans import HEADER, Candidate, read_spans
-from meshproxy.export.otlp_json import encode_json
+from meshproxy.export.otlp_json import encode_json_spans, frame_json
 from meshproxy.trace.context import SAMPLED, SpanContext
 from meshproxy.trace.span import AttributeValue, Kind, Link, Span, SpanShape
 
@@ -41,7 +41,7 @@ def client() -> Span:
 def test_spans_of_the_file_exporter_are_read(tmp_path: Path) -> None:
     file = tmp_path / "spans.jsonl"
     other = Span(SpanShape("tls", Kind.CLIENT, []), SpanContext(TRACE, CLIENT_ID, 0), b"", 1, 2, [])
-    line = encode_json([("service.name", "shop")], [server(), client(), other])
+    line = frame_json([("service.name", "shop")], encode_json_spans([server(), client(), other]))
     file.write_bytes(line + b"\n")
     spans = read_spans(file)
     (received,), (made,) = spans.received, spans.made

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from loadtest.linking.live.services.behaviour import CALL_NONCE, DESTINATIONS, I
 from loadtest.linking.live.services.settings import Settings
 from loadtest.linking.live.spans import read_spans
 from loadtest.peers.meshproxy import BINARY
-from loadtest.processes import Cores, NotReadyError, Process, Processes, free_ports
+from loadtest.probe import answer_to, get, listens
+from loadtest.processes import Cores, Process, Processes, free_ports
 
 SETTLE_SECONDS = 0.6
 """After the last answer: calls that come after it are answered by then, almost always."""
@@ -63,7 +62,7 @@ class Rig:
         self._backend_port = next(self._ports)
         words = [sys.executable, "-m", "loadtest.linking.live.backend", str(self._backend_port)]
         backend = self._processes.start("backend", words, cores.proxy)
-        backend.wait_ready(lambda: _listens(self._backend_port))
+        backend.wait_ready(lambda: listens(self._backend_port))
 
     def run(self, case: Case, limits: Limits) -> Outcome:
         """Run a case to its end.
@@ -77,7 +76,7 @@ class Rig:
         sidecar = self._start_sidecar(place, calls)
         try:
             # Before the service, whose timer begins to call at once.
-            sidecar.wait_ready(lambda: _is_ready(place.admin))
+            sidecar.wait_ready(lambda: answer_to(place.admin, "/readyz") is not None)
             sent, truth, metrics = self._serve(case, limits, place, calls)
         finally:
             self._processes.end([sidecar])
@@ -88,7 +87,7 @@ class Rig:
     ) -> tuple[Sent, Sequence[Told], dict[str, float]]:
         service = self._start_service(case, place, calls)
         try:
-            service.wait_ready(lambda: _listens(place.service))
+            service.wait_ready(lambda: listens(place.service))
             return asyncio.run(_load(case, limits, place))
         finally:
             self._processes.end([service])
@@ -181,32 +180,6 @@ def _truth(place: Place) -> list[str]:
 
 
 def _metrics(port: int) -> dict[str, float]:
-    lines = _get(port, "/metrics").decode().splitlines()
+    lines = get(port, "/metrics").decode().splitlines()
     pairs = (line.rpartition(" ") for line in lines if line.startswith(METRICS))
     return {name: float(value) for name, _, value in pairs}
-
-
-def _get(port: int, path: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-    finally:
-        connection.close()
-    if answer.status != http.client.OK:
-        raise NotReadyError(f"{path} was answered with {answer.status}")
-    return body
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        _get(port, "/readyz")
-    except (OSError, http.client.HTTPException, NotReadyError):
-        return False
-    return True
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

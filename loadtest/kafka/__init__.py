@@ -1,0 +1,1 @@
+"""What passing Kafka through the sidecar costs; see ``loadtest/README.md``."""

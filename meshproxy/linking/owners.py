@@ -124,7 +124,7 @@ class OwnerEvidence:
         if socket.owner is None and self._clock() < self._pause.until:
             return
         owner = owner_of(socket)
-        owner.size = size
+        owner.untouched = size
         owner.thread = 0
         if fresh or not self._threads_until:
             return
@@ -206,14 +206,18 @@ class OwnerEvidence:
 
     def _begun(self, mine: list[Cause]) -> list[Cause]:
         """Those of which the service has read something: it cannot act on the others yet."""
-        sockets = [cause.carrier.socket for cause in mine if cause.carrier is not None]
-        looks = self._lookup.look([each for each in sockets if each is not None])
-        begun = []
-        for cause, socket, (inode, unread) in zip(mine, sockets, looks, strict=True):
-            owner = owner_of(socket) if socket is not None else None
-            if owner is None or not owner.size or inode < 0 or unread < owner.size:
-                begun.append(cause)
-        return begun
+        untouched: dict[Socket, Owner] = {}
+        for cause in mine:
+            socket = _socket_of(cause)
+            if socket is not None and owner_of(socket).untouched:
+                untouched[socket] = owner_of(socket)
+        if not untouched:
+            return mine
+        looks = self._lookup.look(list(untouched))
+        for owner, (inode, unread) in zip(untouched.values(), looks, strict=True):
+            if inode < 0 or unread < owner.untouched:
+                owner.untouched = 0  # read once, a request stays read: nobody asks again
+        return [cause for cause in mine if _has_begun(cause)]
 
     def _by_thread(self, caller: Owner, mine: Sequence[Cause], now: float) -> Verdict | None:
         if now < self._threads_pause.until or not self._threads.wanted(caller.process, now):
@@ -282,11 +286,20 @@ class OwnerEvidence:
             owner.found(inode, holders.get(inode, ()), generation)
 
 
+def _socket_of(cause: Cause) -> Socket | None:
+    """The connection of a request; None, if it was not sent to the service yet."""
+    return cause.carrier.socket if cause.carrier is not None else None
+
+
 def _processes_of(cause: Cause) -> tuple[int, ...]:
     """Who may work on a request: nobody, if it was not sent to the service yet."""
-    if cause.carrier is None or cause.carrier.socket is None:
-        return ()
-    return owner_of(cause.carrier.socket).processes
+    socket = _socket_of(cause)
+    return owner_of(socket).processes if socket is not None else ()
+
+
+def _has_begun(cause: Cause) -> bool:
+    socket = _socket_of(cause)
+    return socket is None or not owner_of(socket).untouched
 
 
 def _note(processes: dict[int, None], process: int) -> None:

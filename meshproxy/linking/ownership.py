@@ -92,9 +92,10 @@ class Owner:
     """What is known of who holds a socket of the service: usually one process.
 
     ``inode`` is `UNKNOWN` until somebody looked. ``cause`` is the request with which this was last
-    made sure of. ``size`` is how many bytes the request on it has, 0 if that is not known.
-    ``thread`` is the one that got the request which is on it now, 0 if that is not known;
-    ``before`` is the thread that was met on it last.
+    made sure of. ``untouched`` is the size in bytes of the request on it as long as the service may
+    have read nothing of it; 0 once it has, or if the size is not known. ``thread`` is the one that
+    got the request which is on it now, 0 if that is not known; ``before`` is the thread that was
+    met on it last.
     """
 
     __slots__ = (
@@ -104,8 +105,8 @@ class Owner:
         "generation",
         "inode",
         "processes",
-        "size",
         "thread",
+        "untouched",
     )
 
     def __init__(self) -> None:
@@ -114,9 +115,9 @@ class Owner:
         self.descriptor = -1
         self.generation = -1
         self.cause: Cause | None = None
-        self.size = 0
         self.thread = 0
         self.before = 0
+        self.untouched = 0
 
     def found(self, inode: int, holders: Sequence[Holder], generation: int) -> None:
         """Note who holds it; nobody, while it waits to be accepted."""

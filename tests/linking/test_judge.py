@@ -9,7 +9,7 @@ from meshproxy.linking.inflight import Cause
 from meshproxy.linking.judge import MAX_CANDIDATES, MOST_WEIGHED
 from meshproxy.linking.sockets import Socket
 from tests.linking.bench import Service, context, uuid
-from tests.linking.test_owners import System
+from tests.linking.system import System
 
 INFERRED = ("only_in_flight", "call_graph", "timing")
 
@@ -17,11 +17,6 @@ INFERRED = ("only_in_flight", "call_graph", "timing")
 @pytest.fixture
 def service() -> Service:
     return Service()
-
-
-@pytest.fixture
-def system() -> System:
-    return System()
 
 
 def shares(service: Service, destination: str = "pricing", **more: bytes) -> dict[Cause, float]:

@@ -236,16 +236,25 @@ class Simulation:
                 found.append((best.confidence, best.cause is cause))
         return found
 
-    def calibration_error(self, groups: int = 10) -> float:
-        """How far claims are from what they turn out to be worth, on average."""
+    def _surplus(self, groups: int = 10) -> list[float]:
+        """By how confident the claims are: their claimed number that is right, above the real one,
+        as a share of all claims."""
         claims = self.claims()
-        error = 0.0
+        found = []
         for group in range(groups):
             here = [each for each in claims if min(int(each[0] * groups), groups - 1) == group]
             claimed = sum(confidence for confidence, _ in here)
             right = sum(was_right for _, was_right in here)
-            error += abs(claimed - right)
-        return error / len(claims)
+            found.append((claimed - right) / len(claims))
+        return found
+
+    def calibration_error(self) -> float:
+        """How far claims are from what they turn out to be worth, on average."""
+        return sum(abs(each) for each in self._surplus())
+
+    def overclaimed(self) -> float:
+        """How far claims are above what they turn out to be worth, on average."""
+        return sum(max(0.0, each) for each in self._surplus())
 
 
 ROUTES = (
@@ -264,7 +273,6 @@ CALLS = 3000
     [
         (ROUTES, {}, 0.6),
         (ROUTES, {"seed": 2}, 0.6),
-        (ROUTES, {"workers": 12}, 0.0),
         (ROUTES, {"spread": 1.0}, 0.4),
         (ROUTES, {"poller": 50.0}, 0.4),
         (ROUTES, {"poller": 7.0}, 0.0),
@@ -272,8 +280,8 @@ CALLS = 3000
         (SINGLE, {}, 0.4),
         (RETRYING, {}, 0.4),
     ],
-    ids=["sequential", "another", "crowded", "irregular", "polled", "polled often", "cached",
-         "one route", "retrying"],
+    ids=["sequential", "another", "irregular", "polled", "polled often", "cached", "one route",
+         "retrying"],
 )  # fmt: skip
 def test_what_is_linked_is_right_and_claims_are_worth_what_they_say(
     routes: Sequence[Route], options: dict[str, float], least: float
@@ -281,8 +289,17 @@ def test_what_is_linked_is_right_and_claims_are_worth_what_they_say(
     simulation = Simulation(routes, **options)  # type: ignore[arg-type]
     simulation.run(CALLS)
     assert simulation.precision() >= 0.99
-    assert simulation.calibration_error() < 0.15
+    assert simulation.calibration_error() < 0.1
     assert simulation.coverage() >= least
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_in_a_crowd_claims_are_too_low_rather_than_too_high(seed: int) -> None:
+    """Shares are levelled until enough clear cases were seen, which takes long in a crowd."""
+    simulation = Simulation(ROUTES, workers=12, seed=seed)
+    simulation.run(CALLS)
+    assert simulation.precision() >= 0.99
+    assert simulation.overclaimed() < 0.05
 
 
 @pytest.mark.parametrize("poller", [7.0, 50.0])

@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from socketserver import ForkingMixIn
@@ -162,6 +163,25 @@ def forks(listener: socket.socket) -> None:
 
 def pool(listener: socket.socket) -> None:
     """A selector, and threads that each take whatever request is there."""
+    hand_out(listener, answer)
+
+
+def loitering_pool(listener: socket.socket) -> None:
+    """A pool whose threads stay a moment for the next request on a connection (as Puma does)."""
+    hand_out(listener, loiter)
+
+
+def loiter(connection: socket.socket) -> bool:
+    stays = selectors.PollSelector()
+    stays.register(connection, selectors.EVENT_READ)
+    while answer(connection):
+        if not stays.select(0.02):
+            return True
+    return False
+
+
+def hand_out(listener: socket.socket, serve: Callable[[socket.socket], bool]) -> None:
+    """A selector that lends connections to threads; ``serve`` says whether one comes back."""
     executor = ThreadPoolExecutor(WORKERS)
     connections = selectors.DefaultSelector()
     connections.register(listener, selectors.EVENT_READ)
@@ -169,8 +189,8 @@ def pool(listener: socket.socket) -> None:
     woken, wake = socket.socketpair()
     connections.register(woken, selectors.EVENT_READ)
 
-    def serve(connection: socket.socket) -> None:
-        if answer(connection):
+    def lend(connection: socket.socket) -> None:
+        if serve(connection):
             back.put(connection)
             wake.send(b"x")
 
@@ -183,37 +203,7 @@ def pool(listener: socket.socket) -> None:
                 connections.register(back.get(), selectors.EVENT_READ)
             else:
                 connections.unregister(key.fileobj)
-                executor.submit(serve, key.fileobj)
-
-
-def loitering_pool(listener: socket.socket) -> None:
-    """A pool whose threads stay a moment for the next request on a connection (as Puma does)."""
-    executor = ThreadPoolExecutor(WORKERS)
-    connections = selectors.DefaultSelector()
-    connections.register(listener, selectors.EVENT_READ)
-    back: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
-    woken, wake = socket.socketpair()
-    connections.register(woken, selectors.EVENT_READ)
-
-    def serve(connection: socket.socket) -> None:
-        stays = selectors.PollSelector()
-        stays.register(connection, selectors.EVENT_READ)
-        while answer(connection):
-            if not stays.select(0.02):
-                back.put(connection)
-                wake.send(b"x")
-                return
-
-    while True:
-        for key, _ in connections.select():
-            if key.fileobj is listener:
-                connections.register(listener.accept()[0], selectors.EVENT_READ)
-            elif key.fileobj is woken:
-                woken.recv(1)
-                connections.register(back.get(), selectors.EVENT_READ)
-            else:
-                connections.unregister(key.fileobj)
-                executor.submit(serve, key.fileobj)
+                executor.submit(lend, key.fileobj)
 
 
 def readers(listener: socket.socket) -> None:

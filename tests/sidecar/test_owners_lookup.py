@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,14 +145,21 @@ def test_the_process_that_holds_a_socket(
     assert not descriptors.holds(process, 9999, inode)
 
 
+def found_holder(
+    pair: Pair, child: Callable[[Callable[[], object]], int]
+) -> tuple[Descriptors, int, int]:
+    """A process that holds a connection and was found: who knows it, the inode, the process."""
+    inode = os.fstat(pair.accept().fileno()).st_ino
+    process = child(lambda: None)
+    descriptors = Descriptors()
+    assert found_by(descriptors, inode) == [process]
+    return descriptors, inode, process
+
+
 def test_processes_that_share_a_socket_by_inheritance(
     pair: Pair, child: Callable[[Callable[[], object]], int]
 ) -> None:
-    accepted = pair.accept()
-    inode = os.fstat(accepted.fileno()).st_ino
-    first = child(lambda: None)
-    descriptors = Descriptors()
-    assert found_by(descriptors, inode) == [first]
+    descriptors, inode, first = found_holder(pair, child)
     met = descriptors.generation
     other = Pair()
     other_inode = os.fstat(other.accept().fileno()).st_ino
@@ -165,11 +173,7 @@ def test_processes_that_share_a_socket_by_inheritance(
 def test_a_process_that_has_ended_is_forgotten(
     pair: Pair, child: Callable[[Callable[[], object]], int]
 ) -> None:
-    accepted = pair.accept()
-    inode = os.fstat(accepted.fileno()).st_ino
-    first = child(lambda: None)
-    descriptors = Descriptors()
-    assert found_by(descriptors, inode) == [first]
+    descriptors, inode, first = found_holder(pair, child)
     os.kill(first, 9)
     os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
     second = child(lambda: None)
@@ -290,18 +294,18 @@ def test_a_thread_that_waits_for_several_things(pair: Pair) -> None:
     accepted = pair.accept()
     poll = select.epoll()
     poll.register(accepted, select.EPOLLIN)
+    threads = Threads()
     for wait in (lambda: select.select([accepted, pair.listener], [], []), poll.poll):
         pair.client.sendall(b"x")
         accepted.recv(1)
         thread, tid = blocked(wait)
-        threads = Threads()
+        assert settles(partial(threads.awaited, os.getpid(), tid, 0.0), ELSEWHERE)
         looks = {threads.awaited(os.getpid(), tid, 0.0) for _ in range(2000)}
         assert looks <= {BUSY, ELSEWHERE}
-        assert ELSEWHERE in looks
         pair.client.sendall(b"x")
         thread.join(FOREVER)
         accepted.recv(1)
-        threads.close()
+    threads.close()
     poll.close()
 
 

@@ -26,6 +26,7 @@ DATA_PATH = (
     "meshproxy/stats.py",
     "meshproxy/filter.py",
     "meshproxy/transport/client.py",
+    "meshproxy/transport/joining.py",
     "meshproxy/transport/pipeline.py",
     "meshproxy/transport/runtime.py",
     "meshproxy/transport/server.py",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Final, cast
 
 from meshproxy.filter import Exchange, Failure
 from meshproxy.transport.client import ClientConnection
-from meshproxy.transport.connect import ConnectError
 from meshproxy.transport.heads import add_forwarded, name_destination, offer_upgrade
+from meshproxy.transport.joining import open_for, pass_unread
 from meshproxy.transport.pipeline import now_ns
 from meshproxy.transport.replies import reply
 from meshproxy.transport.sockets import reset
-from meshproxy.transport.tunnel import Tunnel, failure_of
 from meshproxy.wire.body import Body, ChunkedBody, EndlessBody, LengthBody
 from meshproxy.wire.errors import ProtocolError
 from meshproxy.wire.gather import HeadBuffer
@@ -43,15 +41,15 @@ class ServerConnection:
     names its own destination.
 
     ``body`` is the request body that is still coming in, if any. ``continued``: the upstream has
-    asked for the body. ``active_at`` is when bytes last moved for the current exchange. ``slow``:
-    the client has yet to read what was written, so nothing more is begun.
+    asked for the body. ``active_at`` is when bytes last moved for the current exchange. ``opening``
+    is the task that opens an upstream connection for it, if any. ``slow``: the client has yet to
+    read what was written, so nothing more is begun.
     """
 
-    __slots__ = ("_busy", "_close", "_connecting", "_fixed", "_head", "_held", "_lingering_since",
-                 "_own_names", "_paused", "_payload", "_route", "_since", "_socket", "_start",
-                 "_upstream",
+    __slots__ = ("_busy", "_close", "_fixed", "_head", "_held", "_lingering_since", "_own_names",
+                 "_paused", "_payload", "_route", "_since", "_socket", "_start", "_upstream",
                  "active_at", "body", "client", "connection", "continued", "exchange", "listener",
-                 "pipeline", "runtime", "slow", "transport")  # fmt: skip
+                 "opening", "pipeline", "runtime", "slow", "transport")  # fmt: skip
 
     transport: asyncio.Transport
     exchange: Exchange
@@ -74,10 +72,10 @@ class ServerConnection:
         self.connection: ClientConnection | None = None
         self.continued = False
         self.active_at = self.runtime.ticker.now
+        self.opening: asyncio.Task[None] | None = None
         self.slow = False
         self._busy = False
         self._close = False
-        self._connecting: asyncio.Task[None] | None = None
         self._fixed = upstream
         self._held = b""
         self._lingering_since = 0.0
@@ -153,7 +151,7 @@ class ServerConnection:
             self._hold(data[end:])
         self.pipeline.begin(exchange)
         if self._fixed is None and request.line.method == b"CONNECT":
-            self._connect(self._tunnel_to_upstream())
+            self._open(tunnel=True)
             return
         head = self._head_to_send(request)
         self._send(head + data[position:end] if end > position else head)
@@ -195,7 +193,7 @@ class ServerConnection:
         if self.connection is not None:
             self._show(data)
             self.connection.transport.write(data)
-        elif self._connecting is not None:
+        elif self.opening is not None:
             self._show(data)
             self._payload = (self._payload or b"") + data
             self.pause_reading()
@@ -213,7 +211,7 @@ class ServerConnection:
         self._payload = payload
         connection = self._upstream.take()
         if connection is None:
-            self._connect(self._open_and_send())
+            self._open(tunnel=False)
         else:
             self._on_connection(connection)
 
@@ -228,64 +226,24 @@ class ServerConnection:
             self._payload = None  # no second try, so nothing to keep
         connection.begin(self, self.exchange, payload)
 
-    def _connect(self, opening: Coroutine[None, None, None]) -> None:
+    def _open(self, tunnel: bool) -> None:
+        """Open a connection; the body waits for it."""
         if self.body is not None:
             self.pause_reading()
-        self._connecting = self.runtime.spawn(self.runtime.loop.create_task(opening))
+        task = self.runtime.loop.create_task(open_for(self, self._upstream, tunnel))
+        self.opening = self.runtime.spawn(task)
 
-    async def _open(self) -> ClientConnection | None:
-        """A new connection; None when there is nobody left to use it."""
-        try:
-            connection = await self._upstream.connect(self.pipeline.limits.connect_timeout)
-        except ConnectError as error:
-            self._connecting = None
-            timed_out = error.failure.kind == "connect_timeout"
-            self.fail(504 if timed_out else 502, error.failure)
-            return None
-        self._connecting = None
-        if self.transport.is_closing():
-            connection.close()
-            return None
-        if connection.transport.is_closing():
-            self.upstream_lost(connection, None)
-            return None
-        return connection
-
-    async def _open_and_send(self) -> None:
-        connection = await self._open()
-        if connection is not None:
-            self._on_connection(connection)
-            self.resume_reading()
-
-    async def _tunnel_to_upstream(self) -> None:
-        """CONNECT (RFC 9110 section 9.3.6): bytes pass unread after a 200."""
-        connection = await self._open()
-        if connection is not None:
-            self.exchange.connected_to = connection.remote
-            self.exchange.status = 200
-            self.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
-            self.become_tunnel(connection.transport)
+    def opened(self, connection: ClientConnection) -> None:
+        """The exchange goes on with a new connection."""
+        self._on_connection(connection)
+        self.resume_reading()
 
     def become_tunnel(self, upstream: asyncio.Transport) -> None:
         """From here on bytes pass unread, until both sides have ended."""
         self.connection = None
         self.runtime.ticker.discard(self)
         held, self._held = self._held, b""
-        Tunnel(
-            self.runtime,
-            self.transport,
-            upstream,
-            self.pipeline.limits.connection_idle,
-            self._tunnel_closed,
-        )
-        if held:
-            upstream.write(held)
-
-    def _tunnel_closed(self, error: BaseException | None) -> None:
-        self.exchange.failure = failure_of(error)
-        self._busy = False
-        self.pipeline.end(self.exchange)
-        self.listener.left(self)
+        pass_unread(self, upstream, held)
 
     def upstream_lost(self, connection: ClientConnection, error: BaseException | None) -> None:
         """The upstream connection ended before its answer did."""
@@ -464,7 +422,7 @@ class ServerConnection:
             self.transport.close()
 
     def _stalled(self, seconds: float) -> None:
-        if self._connecting is not None:
+        if self.opening is not None:
             return  # has a limit of its own
         exchange = self.exchange
         if exchange.status:
@@ -493,8 +451,8 @@ class ServerConnection:
             connection, self.connection = self.connection, None
             if connection is not None:
                 connection.abandon()
-            if self._connecting is not None:
-                self._connecting.cancel()
+            if self.opening is not None:
+                self.opening.cancel()
             self.exchange.failure = Failure("client_gone", "The client closed the connection.")
             self.pipeline.end(self.exchange)
         self.listener.left(self)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Self, TypeVar, cast
 
 import psutil
@@ -17,6 +20,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 GET = b"GET /work HTTP/1.1\r\nHost: app.example\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 MEGABYTE = 2**20
+LOOKED_AT = re.compile(r"/proc/\d+/(mem|task/\d+/syscall)\b")
 LONG = 30.0
 """Seconds that something at scale may take before the test has failed."""
 
@@ -170,8 +174,20 @@ class Watched:
 
     @property
     def files(self) -> int:
-        """Open files."""
-        return int(self._process.num_fds())
+        """Open files, but for those of `looked_at`."""
+        return sum(LOOKED_AT.match(link) is None for link in self._links())
+
+    @property
+    def looked_at(self) -> int:
+        """Files of the service's threads and memory that are kept open, to look at them again."""
+        return sum(LOOKED_AT.match(link) is not None for link in self._links())
+
+    def _links(self) -> list[str]:
+        found = []
+        for each in Path(f"/proc/{self.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                found.append(str(each.readlink()))
+        return found
 
     @property
     def cpu(self) -> float:

@@ -52,7 +52,6 @@ class Routes:
         self._limit = limit
         self._known: set[str] = set(templates)
         self._templates = [(_matcher(template), template) for template in templates]
-        self.overflow = 0
 
     def target(self, line: RequestLine) -> Target:
         """The target of a request line; remembered as long as the line is."""
@@ -81,7 +80,6 @@ class Routes:
         if route in self._known:
             return route
         if len(self._known) >= self._limit:
-            self.overflow += 1
             return ""
         self._known.add(route)
         return route

@@ -9,7 +9,6 @@ that a collector reads what it needs without a full parse.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
@@ -85,14 +84,11 @@ _int_prefixes: dict[str, tuple[bytes, ...]] = {}
 """By key: what precedes an AnyValue of n bytes, its tag included."""
 
 
-def encode_request(resource: bytes, spans: Sequence[Span]) -> bytes:
-    """Encode one ExportTraceServiceRequest; ``resource`` comes from `encode_resource`."""
-    encoded = encode_spans(spans)
-    return request_head(resource, len(encoded)) + encoded
-
-
 def request_head(resource: bytes, size: int) -> bytes:
-    """All of a request that stands before ``size`` bytes of `encode_spans`."""
+    """All of an ExportTraceServiceRequest that stands before ``size`` bytes of encoded spans.
+
+    ``resource`` comes from `encode_resource`, each span from `encode_span`.
+    """
     scope_spans = _RESOURCE_SPANS_SCOPE_SPANS + varint(len(_SCOPE) + size) + _SCOPE
     inside = delimited(_RESOURCE_SPANS_RESOURCE, resource) + scope_spans
     return _REQUEST_RESOURCE_SPANS + varint(len(inside) + size) + inside
@@ -101,11 +97,6 @@ def request_head(resource: bytes, size: int) -> bytes:
 def encode_resource(attributes: Attributes) -> bytes:
     """Encode a Resource message."""
     return _encode_attributes(_RESOURCE_ATTRIBUTE, attributes)
-
-
-def encode_spans(spans: Sequence[Span]) -> bytes:
-    """Encode spans as the repeated field ``spans`` of ScopeSpans; parts may be concatenated."""
-    return b"".join(map(encode_span, spans))
 
 
 def encode_span(span: Span) -> bytes:

@@ -19,18 +19,13 @@ from meshproxy.trace.span import Attributes, AttributeValue, Event, Link, Span
 _encode = msgspec.json.encode
 
 
-def encode_json(resource: Attributes, spans: Sequence[Span]) -> bytes:
-    """Encode one ExportTraceServiceRequest as one line, without the line's end."""
-    return frame_json(resource, encode_json_spans(spans))
-
-
 def encode_json_spans(spans: Sequence[Span]) -> bytes:
     """Encode spans as the inside of a JSON array; parts may be joined with commas."""
     return b",".join(_encode(_span(span)) for span in spans)
 
 
 def frame_json(resource: Attributes, spans: bytes) -> bytes:
-    """Put encoded spans into a request."""
+    """Put encoded spans into an ExportTraceServiceRequest: one line, without the line's end."""
     head = _encode({"attributes": _attributes(resource)})
     scope = _encode({"name": "meshproxy", "version": __version__})
     return (b'{"resourceSpans":[{"resource":%b,"scopeSpans":[{"scope":%b,"spans":[%b]}]}]}') % (

@@ -24,14 +24,6 @@ from meshproxy.trace.context import SpanContext
 from meshproxy.trace.span import Span
 from meshproxy.wire.http1 import Request, Response
 
-try:
-    from mypy_extensions import mypyc_attr
-except ImportError:  # it is there where this is compiled, and read by mypyc only
-
-    def mypyc_attr(**_attrs: object) -> Callable[[type], type]:  # type: ignore[misc]
-        """Leave a class as it is."""
-        return lambda each: each
-
 
 class Environment:
     """What a filter is made with. Filters have no clock, randomness or I/O but these.
@@ -194,7 +186,6 @@ class Passage(Carrier):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Places:
     """Where the servers are that a conversation tells its client about."""
 
@@ -209,7 +200,6 @@ class Places:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Work:
     """Something that takes too long for the event loop."""
 
@@ -218,7 +208,6 @@ class Work:
         raise NotImplementedError
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Conversation:
     """One connection in the protocol of a filter: every byte of it goes through here.
@@ -267,7 +256,6 @@ class Conversation:
         """The connection has ended; ``passage.failure`` tells if badly. Called once."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Filter:
     """Base of all filters: sees HTTP messages and passing connections, and does nothing.

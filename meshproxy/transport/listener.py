@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from meshproxy import logs
-from meshproxy.filter import Scope
+from meshproxy.filter import Failure, Scope
 from meshproxy.linking.sockets import Socket
 from meshproxy.logs import Limiter
 from meshproxy.transport.accept import Accepting
@@ -211,6 +211,13 @@ class Listener:
         self._log(
             "request refused", status=error.status, reason=error.reason, client=client[0],
             detail=str(error),
+        )  # fmt: skip
+
+    def unreachable(self, destination: Host, failure: Failure) -> None:
+        """Say that a connection could not be passed on."""
+        self._log(
+            "connection failed", reason=failure.kind, detail=failure.message,
+            destination=f"{destination[0]}:{destination[1]}",
         )  # fmt: skip
 
     def _log(self, event: str, **facts: object) -> None:

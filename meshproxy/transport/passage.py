@@ -118,6 +118,7 @@ class Passing:
                 )
         except ConnectError as error:
             passage.failure = error.failure
+            self._listener.unreachable(upstream.destination, error.failure)
             self._end(passage)
             reset(self._client.transport)
             return

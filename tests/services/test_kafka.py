@@ -12,8 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.services.conftest import Brokered
 from tests.services.kit.kafka import PASSWORD, USER, Kafka, settle
-from tests.services.kit.messaging import assert_received, assert_sent, spans_of
-from tests.services.kit.records import (
+from tests.support.kafka_records import (
     Message,
     as_sent,
     by_partition,
@@ -24,6 +23,7 @@ from tests.services.kit.records import (
     read,
     record,
 )
+from tests.support.kafka_spans import assert_received, assert_sent, spans_of
 from tests.support.otlp import Collector, values
 from tests.support.process import SidecarProcess
 

@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from tests.services.conftest import Brokered
 from tests.services.kit import java
 from tests.services.kit.kafka import Kafka
-from tests.services.kit.messaging import assert_received, assert_sent, spans_of
 from tests.services.kit.programs import kafka202
-from tests.services.kit.records import as_sent, by_partition, messages, numbered, produce, read
 from tests.services.kit.run import run
+from tests.support.kafka_records import as_sent, by_partition, messages, numbered, produce, read
+from tests.support.kafka_spans import assert_received, assert_sent, spans_of
 from tests.support.otlp import Collector
 from tests.support.process import SidecarProcess
 

@@ -13,8 +13,8 @@ from confluent_kafka import Producer
 from tests.services.conftest import Brokered
 from tests.services.kit.groups import Member
 from tests.services.kit.kafka import Kafka
-from tests.services.kit.messaging import assert_sent, spans_of
-from tests.services.kit.records import Message, Record, enqueue, read
+from tests.support.kafka_records import Message, Record, enqueue, read
+from tests.support.kafka_spans import assert_sent, spans_of
 from tests.support.otlp import Collector
 from tests.support.process import SidecarProcess
 

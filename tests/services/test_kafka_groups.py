@@ -12,8 +12,8 @@ import pytest
 from tests.services.conftest import Brokered
 from tests.services.kit.groups import Member
 from tests.services.kit.kafka import Kafka
-from tests.services.kit.messaging import assert_received, spans_of
-from tests.services.kit.records import numbered, produce
+from tests.support.kafka_records import numbered, produce
+from tests.support.kafka_spans import assert_received, spans_of
 from tests.support.otlp import Collector
 from tests.support.process import SidecarProcess
 

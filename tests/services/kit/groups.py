@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.services.kit.records import Record, record
+from tests.support.kafka_records import Record, record
 
 PATIENCE = 60.0
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.services.kit.kafka import Kafka
-from tests.services.kit.records import Record
+from tests.support.kafka_records import Record
 from tests.support.otlp import Collector, values
 
 PATIENCE = 15.0

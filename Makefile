@@ -8,7 +8,7 @@ SOURCES := setup.py $(shell find meshproxy filters -name '*.py')
 COMPILED := .cache/compiled
 WITH_COMPILED := PYTHONPATH=$(CURDIR)/$(COMPILED)
 # What runs compiled in an installed meshproxy is tested in both forms.
-TESTS_OF_DATA_PATH := $(addprefix tests/,wire trace linking filters kafka export transport e2e) tests/sidecar/test_filters.py
+TESTS_OF_DATA_PATH := $(addprefix tests/,wire trace linking filters export transport e2e) tests/sidecar/test_filters.py
 
 .PHONY: demo test test-compiled test-services lint bench bench-kafka compiled lock clean
 

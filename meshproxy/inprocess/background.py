@@ -21,7 +21,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import aiohttp  # noqa: F401: a fork while the thread imports it would leave half of it
+# Here, since a fork while the thread imports it would leave half of it.
+import aiohttp  # noqa: F401
 
 from meshproxy.config.model import OtlpExporter, Queue
 from meshproxy.export.exporter import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from filters.kafka.batches import Batch, Sending, identity_of
@@ -24,8 +24,10 @@ from filters.shared import (
 )
 from filters.third_parties import ThirdParties
 from meshproxy.filter import Failure
-from meshproxy.linking.call import Call
+from meshproxy.linking.call import Call, Decision
 from meshproxy.linking.gaps import Gap
+from meshproxy.linking.inflight import Cause
+from meshproxy.trace.context import SpanContext
 from meshproxy.trace.sampling import Action
 from meshproxy.trace.span import Kind, Link, Span
 from meshproxy.wire.kafka import errors, produce
@@ -42,7 +44,7 @@ READ_BYTES: Final = 1024
 """Bytes of a record's value that are looked at for what tells where it comes from."""
 
 MOST_READ: Final = 16
-"""Records of a batch that are looked at for that."""
+"""Records of a batch, at most, for that to be looked at: it takes time, and each has its say."""
 
 NEAR_NS: Final = 1_000_000_000
 """A record's time that is farther from now than this is not when it was made, but what it is
@@ -104,89 +106,105 @@ class Producing:
         if line.settings.per_record:
             found = records(payload, count)
             for record in found:
-                self._add(line, splicing, [record], record.offset_delta, now_ns)
+                self._add(line, splicing, record, now_ns)
             return
-        first = read_record(payload, 0)
-        shown = [first]
-        if count > 1 and self._environment.inflight.is_crowd(1):
-            shown = _first_records(payload, min(count, MOST_READ))
-        self._add(line, splicing, shown, 0, now_ns)
+        self._add(line, splicing, read_record(payload, 0), now_ns)
         if count > 1 and batch.spans:
             batch.spans[0].pairs = [("messaging.batch.message_count", count)]
 
-    def _add(
-        self, line: Line, splicing: Splicing, shown: Sequence[Record], offset: int, now_ns: int
-    ) -> None:
+    def _add(self, line: Line, splicing: Splicing, record: Record, now_ns: int) -> None:
         """One more span for a batch, and what its records are given."""
         batch = splicing.batch
         messaging = self._messaging
-        first = shown[0]
         payload = splicing.payload
-        call = self._call(line, splicing, shown, now_ns)
-        carries = has_context(payload, first)
-        if carries:
-            extracted = messaging.extract(headers(payload, first))
+        call = self._call(line, splicing, record, now_ns)
+        if has_context(payload, record):
+            extracted = messaging.extract(headers(payload, record))
             call.context = extracted.context
             call.w3c = extracted.w3c
             call.baggage = extracted.baggage
             if extracted.context is None:
                 call.gap = Gap.DUPLICATED if extracted.duplicated else Gap.MALFORMED
         decision = self._linker.link(call)
+        leaves = self._leaves(line)
+        if leaves:
+            decision.gap = None  # so the service broke nothing by not passing a context on
         request = messaging.sampling_request(SEND, batch.topic)
         context, action = messaging.contexts.of_call(decision, request)
+        batch.additions.append(self._addition(decision, context, leaves or action is Action.DROP))
+        self._count(batch.topic, decision, context, call)
+        pairs = message_attributes(payload, record)
+        sending = Sending(decision, context, action, record.offset_delta, pairs)
+        sending.carried = call.context
+        batch.spans.append(sending)
+
+    def _addition(self, decision: Decision, context: SpanContext, without: bool) -> Addition:
+        if without:
+            return Addition(())
         cause = decision.cause
-        carried = call.context
-        route = cause.route if cause is not None else ""
-        if self._leaves(line):
-            decision.gap = None
-            addition = Addition(())
-        elif action is Action.DROP:
-            addition = Addition(())
-        else:
-            addition = messaging.addition(context, cause.baggage if cause is not None else b"")
-        self._environment.gaps.call(
-            route, batch.topic, occurrence(decision, context, carried, now_ns)
-        )
+        return self._messaging.addition(context, cause.baggage if cause is not None else b"")
+
+    def _count(self, topic: str, decision: Decision, context: SpanContext, call: Call) -> None:
+        found = occurrence(decision, context, call.context, call.now_ns)
+        if found is not None:
+            found.message = True
+        route = decision.cause.route if decision.cause is not None else ""
+        self._environment.gaps.call(route, topic, found)
         result = decision.evidence or decision.propagation
         self._stats.links["contradiction" if decision.contradiction else result] += 1
         self._stats.propagation["outbound", decision.propagation] += 1
-        batch.additions.append(addition)
-        sending = Sending(decision, context, action, offset, message_attributes(payload, first))
-        sending.carried = carried
-        batch.spans.append(sending)
 
-    def _call(self, line: Line, splicing: Splicing, shown: Sequence[Record], now_ns: int) -> Call:
-        batch = splicing.batch
+    def _call(self, line: Line, splicing: Splicing, record: Record, now_ns: int) -> Call:
+        """What the linker is told of a record, or of the batch of which it is the first."""
+        head = splicing.head
         call = Call(
             now_ns=now_ns,
-            destination=batch.topic,
+            destination=splicing.batch.topic,
             operation=SEND,
             socket=line.passage.socket,
-            tokens=self._tokens(splicing.payload, shown, now_ns),
         )
-        head = splicing.head
-        if len(shown) == 1 and line.settings.per_record:
-            made = (head.base_timestamp + shown[0].timestamp_delta) * MILLISECOND
-            until = made
-        else:
-            made = head.base_timestamp * MILLISECOND
-            until = head.max_timestamp * MILLISECOND
+        made = head.base_timestamp * MILLISECOND
+        until = head.max_timestamp * MILLISECOND
+        if line.settings.per_record:
+            made = until = made + record.timestamp_delta * MILLISECOND
         if now_ns - NEAR_NS < made <= until <= now_ns:
             call.made_from_ns = made
             call.made_to_ns = until + MILLISECOND
-        return call
-
-    def _tokens(
-        self, payload: bytes, shown: Sequence[Record], now_ns: int
-    ) -> Callable[[], Sequence[int]] | None:
-        """What finds the rare words of records; None while there is no choice between requests."""
         content = self._linker.content
         if self._environment.inflight.is_crowd(1):
             content.need(now_ns)
-        elif not content.wants(now_ns):
-            return None
-        text = b" ".join([_text(payload, record) for record in shown])
-        return lambda: content.tokens.read(text, now_ns)
+        call.several = head.count > 1 and not line.settings.per_record
+        if not call.several:
+            if content.wants(now_ns):
+                text = _text(splicing.payload, record)
+                call.tokens = lambda: content.tokens.read(text, now_ns)
+        elif content.wants(now_ns) and head.count <= MOST_READ:
+            tokens = self._common(splicing, now_ns)
+            if tokens is not None:
+                call.tokens = lambda: tokens
+        return call
+
+    def _common(self, splicing: Splicing, now_ns: int) -> Sequence[int] | None:
+        """The words of that record which says least, if all say the same: who made them.
+
+        One record that says nothing may be anybody's, and the batch has one context.
+        """
+        content = self._linker.content
+        weakest: Sequence[int] | None = None
+        least = 2.0
+        cause: Cause | None = None
+        for record in records(splicing.payload, splicing.head.count):
+            tokens = content.tokens.read(_text(splicing.payload, record), now_ns)
+            found = content.judge(tokens, self._environment.inflight)
+            if found is None or len(found.causes) != 1:
+                return None
+            if cause is not None and found.causes[0] is not cause:
+                return None
+            cause = found.causes[0]
+            if found.confidence < least:
+                least = found.confidence
+                weakest = tokens
+        return weakest
 
     def _leaves(self, line: Line) -> bool:
         """Whether the brokers are a third party's."""
@@ -318,16 +336,6 @@ class Producing:
         if error:
             tell_failure(span, Failure(error, f"The broker answered {error}."))
         self._messaging.emit(span, sending.action is Action.SAMPLE, bool(error))
-
-
-def _first_records(payload: bytes, count: int) -> list[Record]:
-    found: list[Record] = []
-    at = 0
-    for _ in range(count):
-        record = read_record(payload, at)
-        found.append(record)
-        at = record.end
-    return found
 
 
 def _text(payload: bytes, record: Record) -> bytes:

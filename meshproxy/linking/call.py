@@ -19,8 +19,9 @@ class Call:
     other formats have no place for that. ``now_ns`` is the time, in Unix nanoseconds.
     ``destination`` and ``operation`` say what is called, with few different values. ``socket`` is
     the service's end of the connection. ``tokens`` finds the rare words that the call contains, for
-    `meshproxy.linking.content`. ``made_from_ns`` and ``made_to_ns`` are the times between which the
-    service made what it sends only now; 0 when it sends at once.
+    `meshproxy.linking.content`. ``several``: several requests may have had a part in it, as in a
+    batch of messages. ``made_from_ns`` and ``made_to_ns`` are the times between which the service
+    made what it sends only now; 0 when it sends at once.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Call:
         "now_ns",
         "operation",
         "request_ids",
+        "several",
         "socket",
         "tokens",
         "w3c",
@@ -62,6 +64,7 @@ class Call:
         self.operation = operation
         self.socket = socket
         self.tokens = tokens
+        self.several = False
         self.made_from_ns = 0
         self.made_to_ns = 0
 

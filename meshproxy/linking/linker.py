@@ -158,12 +158,11 @@ class Linker:
         return explained or finding.background
 
     def _without_context(self, call: Call) -> Decision:
-        if call.made_to_ns:
-            causes = self._knowledge.lately.in_flight(
-                self._inflight, call.made_from_ns, call.made_to_ns
-            )
-            if causes is None or not self._are_in_flight(causes):
-                return self._made_before(call, causes)
+        if call.made_to_ns or call.several:
+            causes = self._makers(call)
+            several = call.several and causes is not None and len(causes) > 1
+            if causes is None or several or not self._are_in_flight(causes):
+                return self._made_by(call, causes)
         if self._inflight.idle and call.gap is None:
             habits = self._knowledge.habits
             habits.alone(call.destination, call.operation, Origin.NO_CONTEXT)
@@ -185,8 +184,19 @@ class Linker:
         count = len(self._inflight)
         return len(causes) == count and causes == self._inflight.newest(count)[::-1]
 
-    def _made_before(self, call: Call, causes: list[Cause] | None) -> Decision:
-        """What is sent was made while others were in flight than now; None: unknown who."""
+    def _makers(self, call: Call) -> list[Cause] | None:
+        """Who was in flight when it was made; None if that is not known."""
+        inflight = self._inflight
+        if not call.made_to_ns:
+            return inflight.newest(len(inflight))[::-1]
+        lately = self._knowledge.lately
+        return lately.in_flight(inflight, call.made_from_ns, call.made_to_ns)
+
+    def _made_by(self, call: Call, causes: list[Cause] | None) -> Decision:
+        """What is sent was made by others than those in flight now, or by several of them.
+
+        Neither what is usual nor processes tell of that. ``causes`` None: unknown who.
+        """
         named = self._judge.named(call)
         if named is not None and (causes is None or named.cause is None or named.cause in causes):
             return _decided(named, call.gap or Gap.DROPPED)

@@ -215,7 +215,8 @@ class Conversation:
     The transport gives what it has read to `from_client` and `from_upstream`, writes what is then
     in ``to_upstream`` and ``to_client``, empties both, and calls `passed`. If ``work`` is set then,
     it reads no more from the client, has the work run in a thread, and calls `resume`. An exception
-    out of any of these ends the connection. Times are Unix nanoseconds.
+    out of any of these ends the connection; those in ``errors`` are only counted and logged, since
+    the bytes passed all the same. Times are Unix nanoseconds.
     """
 
     def __init__(self, passage: Passage) -> None:
@@ -223,6 +224,7 @@ class Conversation:
         self.to_upstream: list[bytes] = []
         self.to_client: list[bytes] = []
         self.work: Work | None = None
+        self.errors: list[Exception] = []
 
     @property
     def quiet(self) -> bool:

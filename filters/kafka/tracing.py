@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Final, cast
 
 from filters.kafka.cluster import Cluster
-from filters.kafka.conversation import NAME, KafkaConversation
+from filters.kafka.conversation import KafkaConversation
 from filters.kafka.messaging import Line
 from filters.kafka.parts import Speaker
 from meshproxy.config.model import Kafka
@@ -18,7 +18,7 @@ MOST_CLUSTERS: Final = 64
 class KafkaTracing(Speaker):
     """PRODUCER spans for what is sent, receive and CONSUMER spans for what is fetched."""
 
-    name: ClassVar[str] = NAME
+    name: ClassVar[str] = "kafka"
     protocol: ClassVar[str] = "kafka"
 
     def __init__(self, environment: Environment) -> None:

@@ -116,6 +116,10 @@ class Dialogue(Tunnel):
         if conversation.to_client:
             _send(self.client.transport, conversation.to_client, self.upstream.ended)
         conversation.passed(now)
+        if conversation.errors:
+            for error in conversation.errors:
+                self._raised(error, "filter raised; the bytes pass without it")
+            conversation.errors.clear()
         if conversation.work is not None and not self.working:
             self._begin_work(conversation.work)
         elif self._ports.closed:

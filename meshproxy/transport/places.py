@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, cast
 
 from meshproxy import logs
-from meshproxy.filter import Places
+from meshproxy.filter import Failure, Places
 from meshproxy.transport.runtime import Host
 from meshproxy.transport.sockets import sockets_beside
 
@@ -71,6 +71,10 @@ class Ports:
                 place = self._open(server, destination)
             place.destination = destination
         return place.port
+
+    def unreachable(self, destination: Host, error: OSError) -> None:
+        """Say that clients are told the server's own address, since there is no port for it."""
+        self._listener.unreachable(destination, Failure("no_port", error.strerror or str(error)))
 
     def close(self) -> None:
         """Close all, for good."""
@@ -151,4 +155,8 @@ class PlacesOf(Places):
 
     def local(self, server: int, destination: tuple[str, int]) -> tuple[str, int]:
         """See `Places.local`."""
-        return self._host, self._ports.port_of(server, destination)
+        try:
+            return self._host, self._ports.port_of(server, destination)
+        except OSError as error:
+            self._ports.unreachable(destination, error)
+            raise

@@ -88,6 +88,8 @@ class Connection:
         """What the transport does after each step."""
         self._take()
         self.talk.passed(self._bench.now_ns)
+        self._bench.errors += self.talk.errors
+        self.talk.errors.clear()
         if self.threads:
             while self.talk.work is not None:
                 self._work()
@@ -147,6 +149,7 @@ class Bench:
         self.trust = trust
         self.now_ns = START_NS
         self.spans: list[Span] = []
+        self.errors: list[Exception] = []
         self.inflight = InFlight()
         self.linker = Linker(
             self.inflight,
@@ -158,6 +161,7 @@ class Bench:
         self.stats = Stats()
         self.ports = Ports()
         self._random = random.Random(7)
+        self.random_fails = False
         self._kept: dict[str, object] = {}
         self._causes = 0
         self.filter = self._filter()
@@ -167,7 +171,7 @@ class Bench:
             Environment(
                 self.config,
                 {},
-                self._random.randbytes,
+                self._random_bytes,
                 self._clock,
                 self.spans.append,
                 self.inflight,
@@ -177,6 +181,11 @@ class Bench:
                 self._kept,
             )
         )
+
+    def _random_bytes(self, count: int) -> bytes:
+        if self.random_fails:
+            raise OSError("no random bytes")
+        return self._random.randbytes(count)
 
     def reload(self, config: Config) -> None:
         """The filter is made anew with another configuration, as a sidecar does it."""

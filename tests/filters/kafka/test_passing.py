@@ -104,8 +104,8 @@ USUAL = passed(4096, 4096)
 def test_the_conversation_that_is_cut_up_is_a_good_one() -> None:
     assert USUAL[0] != digest(REQUESTS)
     assert USUAL[1] != digest(RESPONSES)
-    assert USUAL[3] == {("request_too_large", "0"): 1, ("request_too_large", "999"): 1,
-                        ("response_too_large", "999"): 1}  # fmt: skip
+    assert USUAL[3] == {("request_too_large", "Produce"): 1, ("request_too_large", "other"): 1,
+                        ("response_too_large", "other"): 1}  # fmt: skip
     assert USUAL[2] == 4  # three batches, of which one without an answer, and what was fetched
 
 
@@ -183,7 +183,7 @@ def test_a_request_that_is_too_large_streams_through(acks: int) -> None:
         assert connection.hear(produced((0, 1))) == produced((0, 1))
     assert connection.talk.quiet
     assert understands(connection)
-    assert bench.events() == {("request_too_large", "0"): 1}
+    assert bench.events() == {("request_too_large", "Produce"): 1}
     assert not bench.spans
 
 
@@ -197,7 +197,7 @@ def test_a_response_that_is_too_large_streams_through() -> None:
     heard = connection.hear(response[5000:] + last)
     assert heard[: len(response) - 5000] == response[5000:]
     assert heard[len(response) - 5000 :] != last
-    assert bench.events() == {("response_too_large", "1"): 1}
+    assert bench.events() == {("response_too_large", "Fetch"): 1}
     assert not bench.spans
 
 
@@ -208,7 +208,7 @@ def test_a_frame_that_is_too_large_is_so_however_it_is_read() -> None:
         connection = bench.connect()
         connection.say(produce(batch([Row(NOISE)])), size)
         found.append(bench.events())
-    assert found[0] == found[1] == {("request_too_large", "0"): 1}
+    assert found[0] == found[1] == {("request_too_large", "Produce"): 1}
 
 
 # Frames that are not what they should be
@@ -266,16 +266,16 @@ def test_a_produce_request_that_is_broken_passes_and_the_next_is_understood() ->
     sent = connection.say(produce(batch(), 2))
     assert sent != produce(batch(), 2)
     assert sent_batch(sent)
-    assert bench.events() == {("request_unparsed", "0"): 1}
+    assert bench.events() == {("request_unparsed", "Produce"): 1}
 
 
 @pytest.mark.parametrize(
     ("request_", "response", "key"),
     [
-        (metadata(1), REWRITTEN[:8], "3"),
-        (produce(batch()), produced((0, 1)), "0"),
-        (api_versions(1), api_versions_answer({0: (0, 99)}), "18"),
-        (fetch(1), fetched(batch()), "1"),
+        (metadata(1), REWRITTEN[:8], "Metadata"),
+        (produce(batch()), produced((0, 1)), "Produce"),
+        (api_versions(1), api_versions_answer({0: (0, 99)}), "ApiVersions"),
+        (fetch(1), fetched(batch()), "Fetch"),
     ],
     ids=["Metadata", "Produce", "ApiVersions", "Fetch"],
 )

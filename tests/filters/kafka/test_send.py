@@ -176,7 +176,7 @@ def test_so_it_has_if_the_answer_is_too_large() -> None:
     connection.say(produce(batch()))
     partitions = {("x" * 200, number): (0, 1) for number in range(3000)}
     connection.hear(produced(partitions), 4096)
-    assert bench.events() == {("response_too_large", "0"): 1}
+    assert bench.events() == {("response_too_large", "Produce"): 1}
     assert bench.span().status == Status.UNSET
 
 

@@ -25,6 +25,8 @@ from tests.filters.kafka.frames import (
     ORDERS,
     TOO_LARGE,
     Partition,
+    fetch,
+    fetched,
     produce,
     produced,
     sent_batch,
@@ -112,7 +114,7 @@ def test_a_batch_that_is_broken_passes_as_it_is(broken: bytes, per_record: bool)
     """So that the broker says that it is: a checksum that is wrong is not made right."""
     bench = Bench(Kafka(per_record=per_record))
     passes(bench, produce(broken), "unparsed")
-    assert not bench.stats.filter_errors
+    assert not bench.errors
 
 
 def test_a_broken_batch_does_no_harm_to_the_others() -> None:
@@ -155,3 +157,15 @@ def test_what_the_broker_takes_is_learnt() -> None:
     assert connection.say(small) != small
     elsewhere = produce({("audit", 0): made[2]}, 4)
     assert connection.say(elsewhere) != elsewhere
+
+
+def test_a_mistake_of_ours_harms_no_traffic() -> None:
+    """The source of random ids fails: a batch is sent as it is, and a fetch is not read."""
+    bench = Bench()
+    bench.random_fails = True
+    connection = bench.connect()
+    for frame, answer in ((produce(batch()), produced((0, 7))), (fetch(), fetched(batch()))):
+        assert connection.say(frame) == frame
+        assert connection.hear(answer) == answer
+    assert [str(error) for error in bench.errors] == ["no random bytes"] * 2
+    assert bench.spans == []

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from loadtest import body, report
 from loadtest.bed import Bed, Running, test_bed
+from loadtest.command import Command
 from loadtest.load import PLAIN, SINGLE, UNIQUE, Scenario
 from loadtest.measure import Measured, body_round, cpu_round, latency_round
-from loadtest.peers.base import Peer
+from loadtest.peers.base import Peer, start_all
 from loadtest.peers.registry import BY_NAME, CALLERS, MAIN, PRODUCT, REFERENCE, VARIANTS
-from loadtest.processes import Cores, NotReadyError, end_on_signals, find_tool
+from loadtest.processes import Cores, NotReadyError, find_tool, run_main
 
 FIGURES = ("cpu", "unique", "calls", "latency", "body")
 BODY_10G = "body10g"
+COMMAND = Command("loadtest.bench", "bench", BY_NAME, FIGURES, alone=BODY_10G)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Session:
             if number and time.monotonic() - self.started > self.plan.limit:
                 self.notes.append(f"{title}: cut to {number} rounds, the time was used up")
                 return
-            progress(f"{title}: round {number + 1} of {rounds}")
+            COMMAND.say(f"{title}: round {number + 1} of {rounds}")
             # Every round begins elsewhere, so that no peer always follows the same one.
             turn = number * len(steps) // rounds
             for name, step in [*steps[turn:], *steps[:turn]]:
@@ -79,26 +80,6 @@ class Session:
                 except NotReadyError as error:
                     self.unavailable[name] = f"{title}: {error}"
                     del self.running[name]
-
-
-def progress(text: str) -> None:
-    """Say on standard error what happens now."""
-    print(f"bench: {text}", file=sys.stderr, flush=True)
-
-
-def start_peers(session: Session, peers: Sequence[Peer]) -> None:
-    """Start all peers; those that do not work are noted with the reason."""
-    for peer in peers:
-        reason = peer.missing()
-        if reason is None:
-            try:
-                session.running[peer.name] = session.bed.start(peer)
-                session.results[peer.name] = Measured()
-                continue
-            except NotReadyError as error:
-                reason = str(error)
-        session.unavailable[peer.name] = reason
-        progress(f"{peer.name} is not available: {reason}")
 
 
 def measure_cpu(
@@ -199,11 +180,12 @@ def bench(peers: Sequence[Peer], figures: Sequence[str], plan: Plan) -> report.R
     # The bench itself belongs to the load's side.
     os.sched_setaffinity(0, {cores.load})
     with test_bed(cores) as bed:
-        session = Session(bed, plan, started, {}, {}, {}, [])
-        start_peers(session, peers)
+        running, unavailable = start_all(peers, bed.start, COMMAND.say)
+        results = {name: Measured() for name in running}
+        session = Session(bed, plan, started, running, results, unavailable, [])
         run_figures(session, figures)
     return report.Run(
-        command=command_line(),
+        command=COMMAND.typed(),
         peers=peers,
         results=session.results,
         unavailable=session.unavailable,
@@ -217,29 +199,10 @@ def bench(peers: Sequence[Peer], figures: Sequence[str], plan: Plan) -> report.R
     )
 
 
-def command_line() -> str:
-    """What was typed, to be typed again."""
-    return " ".join(["python -m loadtest.bench", *sys.argv[1:]])
-
-
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round of everything")
-    parser.add_argument("--only", metavar="PEER,…", help=f"of {', '.join(BY_NAME)}")
-    parser.add_argument(
-        "--figures", metavar="FIGURE,…", help=f"of {', '.join(FIGURES)}; or {BODY_10G} alone"
-    )
+    parser = COMMAND.parser(__doc__, quick="one short round of everything")
     parser.add_argument("--gigabytes", type=float, default=10.0, help=f"for {BODY_10G}")
-    options = parser.parse_args()
-    options.only = options.only.split(",") if options.only else list(BY_NAME)
-    options.figures = options.figures.split(",") if options.figures else list(FIGURES)
-    for name in options.only:
-        if name not in BY_NAME:
-            parser.error(f"no peer is called {name!r}")
-    for figure in options.figures:
-        if figure not in FIGURES and options.figures != [BODY_10G]:
-            parser.error(f"{figure!r} is not one of {', '.join(FIGURES)}, nor {BODY_10G} alone")
-    return options
+    return COMMAND.parse(parser)
 
 
 def large_body(peer: Peer, gigabytes: float) -> None:
@@ -247,8 +210,8 @@ def large_body(peer: Peer, gigabytes: float) -> None:
     try:
         streams = body.run(peer, gigabytes)
     except NotReadyError as error:
-        sys.exit(f"bench: {error}")
-    text = body.report_of(peer, streams, command_line())
+        COMMAND.fail(error)
+    text = body.report_of(peer, streams, COMMAND.typed())
     print(text)
     if peer.name == PRODUCT:
         report.write(BODY_10G, text)
@@ -257,23 +220,18 @@ def large_body(peer: Peer, gigabytes: float) -> None:
 def main() -> None:
     """Only a complete run is written to RESULTS.md; one without meshproxy is not complete."""
     options = arguments()
-    end_on_signals()
     if options.figures == [BODY_10G]:
         large_body(BY_NAME[options.only[0]], options.gigabytes)
         return
     if find_tool("wrk") is None:
-        sys.exit("bench: wrk is not installed; loadtest/setup.sh installs it as root on Debian")
+        COMMAND.fail("wrk is not installed; loadtest/setup.sh installs it as root on Debian")
     peers = [BY_NAME[name] for name in options.only]
     run = bench(peers, options.figures, QUICK if options.quick else FULL)
     text = report.text_of(run)
     print(text)
-    complete = len(peers) == len(BY_NAME) and options.figures == list(FIGURES)
-    if complete and not options.quick and PRODUCT in run.results:
+    if COMMAND.in_full(options) and PRODUCT in run.results:
         report.write("bench", text)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_main(main)

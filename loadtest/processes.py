@@ -193,14 +193,18 @@ def run_pinned(
     return done.stdout
 
 
-def end_on_signals() -> None:
-    """Make SIGTERM and SIGHUP leave by the usual way, so that contexts end what they started."""
+def run_main(main: Callable[[], None]) -> None:
+    """Run a program. Signals leave it by the usual way, so that contexts end what they started."""
 
     def leave(number: int, _frame: object) -> None:
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGHUP, leave)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def free_ports() -> Iterator[int]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from loadtest import report as results
+from loadtest.command import Command
 from loadtest.kafka import report
 from loadtest.kafka.bed import Bed, Running, test_bed
 from loadtest.kafka.broker import jars
@@ -28,9 +28,11 @@ from loadtest.kafka.measure import (
 )
 from loadtest.kafka.peers import MAIN, PEERS, VARIANTS, Peer
 from loadtest.kafka.rounds import Rounds, Step
-from loadtest.processes import Cores, NotReadyError, end_on_signals
+from loadtest.peers.base import start_all
+from loadtest.processes import Cores, NotReadyError, run_main
 
 FIGURES = ("cpu", "variants", "clients", "latency")
+COMMAND = Command("loadtest.kafka", "bench-kafka", PEERS, FIGURES)
 DIRECTIONS: tuple[Direction, ...] = ("produce", "fetch")
 CLIENTS = ("aiokafka", "confluent")
 CLIENT_LOADS = (SMALL[0], SMALL[-1], LARGE[0])
@@ -69,25 +71,6 @@ class Session:
 
     def present(self, wanted: Iterable[Peer]) -> list[str]:
         return [peer.name for peer in wanted if peer.name in self.running]
-
-
-def progress(text: str) -> None:
-    """Say on standard error what happens now."""
-    print(f"bench-kafka: {text}", file=sys.stderr, flush=True)
-
-
-def start_peers(session: Session, peers: Sequence[Peer]) -> None:
-    """Start all peers; those that do not work are noted with the reason."""
-    for peer in peers:
-        reason = peer.missing()
-        if reason is None:
-            try:
-                session.running[peer.name] = session.bed.start(peer)
-                continue
-            except NotReadyError as error:
-                reason = str(error)
-        session.unavailable[peer.name] = reason
-        progress(f"{peer.name} is not available: {reason}")
 
 
 def step(session: Session, name: str, case: Case, seconds: float, *, kept: bool = True) -> Step:
@@ -202,12 +185,12 @@ def bench(options: argparse.Namespace, plan: Plan) -> report.Run:
     topics = [load.topic(direction) for load in LOADS for direction in DIRECTIONS]
     peers = [PEERS[name] for name in options.only]
     with test_bed(cores, options.broker, topics) as bed:
-        rounds = Rounds(plan.rounds, started + plan.limit, progress)
-        session = Session(bed, plan, rounds, {}, Measured(), {})
-        start_peers(session, peers)
+        rounds = Rounds(plan.rounds, started + plan.limit, COMMAND.say)
+        running, unavailable = start_all(peers, bed.start, COMMAND.say)
+        session = Session(bed, plan, rounds, running, Measured(), unavailable)
         run_figures(session, options.figures, options.loads)
     return report.Run(
-        command=command_line(),
+        command=COMMAND.typed(),
         broker=session.bed.broker.version,
         peers=peers,
         measured=session.measured,
@@ -221,36 +204,20 @@ def bench(options: argparse.Namespace, plan: Plan) -> report.Run:
     )
 
 
-def command_line() -> str:
-    """What was typed, to be typed again."""
-    return " ".join(["python -m loadtest.kafka", *sys.argv[1:]])
-
-
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.kafka", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round, uncompressed only")
-    parser.add_argument("--only", metavar="PEER,…", help=f"of {', '.join(PEERS)}")
-    parser.add_argument("--figures", metavar="FIGURE,…", help=f"of {', '.join(FIGURES)}")
+    parser = COMMAND.parser(__doc__, quick="one short round, uncompressed only")
     parser.add_argument("--loads", metavar="TEXT", help='whose title has this in it: "100 × 200"')
     parser.add_argument(
         "--broker", choices=("kafka", "mock"), default="kafka" if jars() else "mock",
         help="kafka where it is installed; the mock cluster serves for producing only",
     )  # fmt: skip
-    options = parser.parse_args()
-    options.only = options.only.split(",") if options.only else list(PEERS)
-    options.figures = options.figures.split(",") if options.figures else list(FIGURES)
+    options = COMMAND.parse(parser)
     few = options.quick and not options.loads
     options.loads = [
         load
         for load in (QUICK_LOADS if few else LOADS)
         if not options.loads or options.loads in load.title
     ]
-    for name in options.only:
-        if name not in PEERS:
-            parser.error(f"no peer is called {name!r}")
-    for figure in options.figures:
-        if figure not in FIGURES:
-            parser.error(f"{figure!r} is not one of {', '.join(FIGURES)}")
     if not options.loads:
         parser.error("no load has such a title")
     return options
@@ -258,23 +225,18 @@ def arguments() -> argparse.Namespace:
 
 def complete(options: argparse.Namespace, run: report.Run) -> bool:
     """Whether nothing was left out that was asked for in full, by anybody's choice or failure."""
-    everything = (
-        len(options.only) == len(PEERS)
-        and options.figures == list(FIGURES)
-        and len(options.loads) == len(LOADS)
-    )
+    everything = COMMAND.in_full(options) and len(options.loads) == len(LOADS)
     measured = all(target.measured is not None for target in report.targets(run.measured))
-    return everything and not options.quick and measured
+    return everything and measured
 
 
 def main() -> None:
     """Only a complete run on Apache Kafka is written to RESULTS.md."""
     options = arguments()
-    end_on_signals()
     try:
         run = bench(options, QUICK if options.quick else FULL)
     except NotReadyError as error:
-        sys.exit(f"bench-kafka: {error}")
+        COMMAND.fail(error)
     text = report.text_of(run)
     print(text)
     if options.broker == "kafka" and complete(options, run):
@@ -282,7 +244,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_main(main)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from shutil import which
 from typing import Any
 
 from loadtest.kafka.broker import NODE_ID, Broker
 from loadtest.kafka.loads import MESSAGE_BYTES
-from loadtest.peers.base import ROOT, first_line
+from loadtest.peers.base import ROOT, Place, Proxy, first_line
 from loadtest.peers.meshproxy import BINARY
 from loadtest.peers.registry import BY_NAME
 
@@ -26,32 +24,18 @@ NEAREST = "kroxylicious"
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
-    """The ports, on the loopback interface, and the folder that one peer is started with."""
+class Wiring(Place):
+    """What one peer is started with; clients are told of ``listen`` as the bootstrap server."""
 
-    name: str
-    directory: Path
     broker: Broker
-    listen: int
-    """The port of the bootstrap server."""
     node: int
     """The port at which the only broker is to be."""
-    admin: int
-    spans_url: str
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """One proxy in one configuration."""
+class Peer(Proxy[Wiring]):
+    """A proxy of Kafka."""
 
-    name: str
-    about: str
-    missing: Callable[[], str | None]
-    """Why the peer cannot be measured here, or nothing."""
-    version: Callable[[], str]
-    command: Callable[[Wiring], list[str]]
-    """Writes the configuration; returns what starts the process."""
-    traced: bool = False
     reads: bool = True
     """Whether it reads the protocol, so that it can say where the brokers are."""
 

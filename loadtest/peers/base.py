@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from loadtest.processes import NotReadyError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
-    """The ports, on the loopback interface, and the folder that one peer is started with."""
+class Place:
+    """The ports, on the loopback interface, and the folder that one process is started with."""
 
     name: str
     directory: Path
     listen: int
     """Where requests come in."""
-    upstream: int
-    """Where requests go: the backend, or the app that makes a call."""
-    outbound: int
-    """Where the app's call comes in; a second listener of the same proxy."""
-    backend: int
-    """Where the app's call goes."""
     admin: int
-    sink: int
     spans_url: str
     """Where spans go: the sink's port and a path of the peer's own."""
 
 
+W = TypeVar("W", bound=Place)
+
+
 @dataclass(frozen=True, slots=True)
-class Peer:
+class Proxy(Generic[W]):
     """One proxy in one configuration: one row of a table."""
 
     name: str
@@ -39,11 +38,56 @@ class Peer:
     missing: Callable[[], str | None]
     """Why the peer cannot be measured here, or nothing."""
     version: Callable[[], str]
-    command: Callable[[Wiring], list[str]]
+    command: Callable[[W], list[str]]
     """Writes the configuration; returns what starts the process."""
     traced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring(Place):
+    """What one peer is started with, for HTTP."""
+
+    upstream: int
+    """Where requests go: the backend, or the app that makes a call."""
+    outbound: int
+    """Where the app's call comes in; a second listener of the same proxy."""
+    backend: int
+    """Where the app's call goes."""
+    sink: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peer(Proxy[Wiring]):
+    """A proxy of HTTP."""
+
     calls: bool = False
     """The upstream is the app, which makes one call through the peer's second listener."""
+
+
+P = TypeVar("P", bound=Proxy[Any])
+R = TypeVar("R")
+
+
+def start_all(
+    peers: Iterable[P], start: Callable[[P], R], say: Callable[[str], None]
+) -> tuple[dict[str, R], dict[str, str]]:
+    """Start all peers: what runs, and the reasons of those that do not work, by names.
+
+    ``start`` raises `NotReadyError`; ``say`` is told of it.
+    """
+    running: dict[str, R] = {}
+    unavailable: dict[str, str] = {}
+    for peer in peers:
+        reason = peer.missing()
+        if reason is None:
+            try:
+                running[peer.name] = start(peer)
+                continue
+            except NotReadyError as error:
+                reason = str(error)
+        unavailable[peer.name] = reason
+        say(f"{peer.name} is not available: {reason}")
+    return running, unavailable
 
 
 def first_line(*command: str | Path) -> str:

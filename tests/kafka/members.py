@@ -87,21 +87,40 @@ class Member:
         raise NotImplementedError
 
 
+def _options(member: Member) -> dict[str, Any]:
+    """As aiokafka names them, and kafka-python too."""
+    group = member.group
+    return {
+        "bootstrap_servers": group.bootstrap,
+        "group_id": group.name,
+        "client_id": f"{group.name}-{id(member)}",
+        "auto_offset_reset": "earliest",
+        "enable_auto_commit": False,
+        "fetch_max_wait_ms": POLL_MS,
+        "heartbeat_interval_ms": HEARTBEAT_MS,
+        "session_timeout_ms": SESSION_MS,
+    }
+
+
+class _Listener(aiokafka.ConsumerRebalanceListener, kafka.ConsumerRebalanceListener):
+    """Of both clients, which ask for the same methods."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        self._member.group.has(self._member, ())
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        self._member.group.has(self._member, [each.partition for each in assigned])
+
+
 class AioKafkaMember(Member):
     async def run(self) -> None:
         group = self.group
         self._stop = asyncio.Event()
-        consumer = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=group.bootstrap,
-            group_id=group.name,
-            client_id=f"{group.name}-{id(self)}",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=POLL_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS,
-            session_timeout_ms=SESSION_MS,
-        )
-        consumer.subscribe([group.topic], listener=_AioKafkaListener(self))
+        consumer = aiokafka.AIOKafkaConsumer(**_options(self))
+        consumer.subscribe([group.topic], listener=_Listener(self))
         async with consumer:
             while not self._stop.is_set():
                 found = await consumer.getmany(timeout_ms=POLL_MS)
@@ -117,17 +136,6 @@ class AioKafkaMember(Member):
 async def _commit(consumer: aiokafka.AIOKafkaConsumer) -> None:
     with suppress(aiokafka.errors.CommitFailedError):  # others have the messages again
         await consumer.commit()
-
-
-class _AioKafkaListener(aiokafka.ConsumerRebalanceListener):
-    def __init__(self, member: Member) -> None:
-        self._member = member
-
-    def on_partitions_revoked(self, revoked: Any) -> None:
-        self._member.group.has(self._member, ())
-
-    def on_partitions_assigned(self, assigned: Any) -> None:
-        self._member.group.has(self._member, [each.partition for each in assigned])
 
 
 class ThreadedMember(Member):
@@ -184,18 +192,8 @@ class LibrdkafkaMember(ThreadedMember):
 class KafkaPythonMember(ThreadedMember):
     def read(self) -> None:
         group = self.group
-        consumer = kafka.KafkaConsumer(
-            bootstrap_servers=group.bootstrap,
-            api_version=MOCK,
-            group_id=group.name,
-            client_id=f"{group.name}-{id(self)}",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=POLL_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS,
-            session_timeout_ms=SESSION_MS,
-        )
-        consumer.subscribe([group.topic], listener=_KafkaPythonListener(self))
+        consumer = kafka.KafkaConsumer(api_version=MOCK, **_options(self))
+        consumer.subscribe([group.topic], listener=_Listener(self))
         while not self._stop.is_set():
             found = consumer.poll(timeout_ms=POLL_MS)
             if found:
@@ -203,17 +201,6 @@ class KafkaPythonMember(ThreadedMember):
                 with suppress(kafka.errors.CommitFailedError):
                     consumer.commit()
         consumer.close()
-
-
-class _KafkaPythonListener(kafka.ConsumerRebalanceListener):
-    def __init__(self, member: Member) -> None:
-        self._member = member
-
-    def on_partitions_revoked(self, revoked: Any) -> None:
-        self._member.group.has(self._member, ())
-
-    def on_partitions_assigned(self, assigned: Any) -> None:
-        self._member.group.has(self._member, [each.partition for each in assigned])
 
 
 MEMBERS = (AioKafkaMember, LibrdkafkaMember, KafkaPythonMember)

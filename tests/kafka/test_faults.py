@@ -113,41 +113,45 @@ def brokers(bootstrap: str) -> dict[int, str]:
     return {node: f"{broker.host}:{broker.port}" for node, broker in found.brokers.items()}
 
 
+@pytest.fixture
+async def process(cluster: MockCluster, spawn: Spawn, collector: Collector) -> SidecarProcess:
+    """A sidecar that can be given signals."""
+    return await spawn({"outbound": [route(cluster)], "export": exporting(collector)})
+
+
 async def test_a_reload_costs_no_connection(
-    cluster: MockCluster, spawn: Spawn, collector: Collector, topic: str
+    cluster: MockCluster, process: SidecarProcess, collector: Collector, topic: str
 ) -> None:
-    sidecar = await spawn({"outbound": [route(cluster)], "export": exporting(collector)})
-    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{sidecar.outbound[0]}")
+    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{process.outbound[0]}")
     async with producer:
         await producer.send_and_wait(topic, b"before", partition=0)
-        accepted = await connections(sidecar)
-        config = deepcopy(sidecar.config)
+        accepted = await connections(process)
+        config = deepcopy(process.config)
         config["outbound"][0]["kafka"] = {"per_record": True}
-        sidecar.write(config)
-        sidecar.signal(signal.SIGHUP)
-        await sidecar.logged("configuration reloaded")
+        process.write(config)
+        process.signal(signal.SIGHUP)
+        await process.logged("configuration reloaded")
         batch = producer.create_batch()
         for value in (b"1", b"2", b"3"):
             assert batch.append(key=None, value=value, timestamp=None)
         await (await producer.send_batch(batch, topic, partition=0))
-        assert await connections(sidecar) == accepted
+        assert await connections(process) == accepted
     there = await stored(cluster, topic)
     assert len({each.context for each in there}) == 4
     assert_sent(await spans_of(collector, "send", topic, 4), there, cluster)
 
 
-async def connections(sidecar: SidecarProcess) -> float:
-    return await sidecar.metric("meshproxy_connections_accepted_total", direction="outbound")
+async def connections(process: SidecarProcess) -> float:
+    return await process.metric("meshproxy_connections_accepted_total", direction="outbound")
 
 
 async def test_idle_clients_hold_nothing_up_when_it_is_stopped(
-    cluster: MockCluster, spawn: Spawn, collector: Collector, topic: str
+    cluster: MockCluster, process: SidecarProcess, collector: Collector, topic: str
 ) -> None:
-    sidecar = await spawn({"outbound": [route(cluster)], "export": exporting(collector)})
-    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{sidecar.outbound[0]}")
+    producer = aiokafka.AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{process.outbound[0]}")
     async with producer:
         await producer.send_and_wait(topic, b"1", partition=0)
-        sidecar.signal(signal.SIGTERM)
-        await sidecar.logged("draining")
-        assert await sidecar.ended(within=SOON) == 0
+        process.signal(signal.SIGTERM)
+        await process.logged("draining")
+        assert await process.ended(within=SOON) == 0
         assert_sent(named(collector, f"send {topic}"), await stored(cluster, topic), cluster)

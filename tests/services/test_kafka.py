@@ -9,11 +9,13 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.services.conftest import Brokered
 from tests.services.kit.kafka import PASSWORD, USER, Kafka, settle
 from tests.support.kafka_records import (
     Message,
+    Record,
     as_sent,
     by_partition,
     enqueue,
@@ -38,6 +40,16 @@ def address(sidecar: SidecarProcess) -> str:
     return f"127.0.0.1:{sidecar.outbound[0]}"
 
 
+async def assert_all_sent(
+    sent: list[Message], there: list[Record], collector: Collector, topic: str, cluster: Kafka
+) -> list[Span]:
+    """All of it is in the topic, with the contexts of its spans, which are returned."""
+    assert as_sent(there) == by_partition(sent)
+    spans = await spans_of(collector, "send", topic, len(sent))
+    assert_sent(spans, there, cluster)
+    return spans
+
+
 @pytest.mark.parametrize("codec", CODECS)
 async def test_every_record_is_there_with_the_context_of_its_span(
     kafka: Kafka, brokered: Brokered, collector: Collector, codec: str
@@ -49,9 +61,7 @@ async def test_every_record_is_there_with_the_context_of_its_span(
         produce, address(sidecar), topic, sent, compression_codec=codec, linger_ms=50
     )
     there = await asyncio.to_thread(read, kafka.bootstrap(), topic)
-    assert as_sent(there) == by_partition(sent)
-    spans = await spans_of(collector, "send", topic, len(sent))
-    assert_sent(spans, there, kafka)
+    spans = await assert_all_sent(sent, there, collector, topic, kafka)
     assert len(spans) < len(sent) / 10
 
     assert await asyncio.to_thread(read, address(sidecar), topic) == there
@@ -69,9 +79,7 @@ async def test_the_same_through_the_broker_of_the_version_before(
             produce, address(sidecar), topic, sent, compression_codec=codec, linger_ms=50
         )
     there = await asyncio.to_thread(read, older_kafka.bootstrap(), topic)
-    assert as_sent(there) == by_partition(sent * len(CODECS))
-    spans = await spans_of(collector, "send", topic, len(there))
-    assert_sent(spans, there, older_kafka)
+    spans = await assert_all_sent(sent * len(CODECS), there, collector, topic, older_kafka)
     assert await asyncio.to_thread(read, address(sidecar), topic) == there
     polled = await spans_of(collector, "poll", topic, len(there))
     assert_received(polled, spans, "", older_kafka)
@@ -85,10 +93,8 @@ async def test_a_span_for_each_record(
     sent = messages(50)
     await asyncio.to_thread(produce, address(sidecar), topic, sent, linger_ms=50)
     there = await asyncio.to_thread(read, address(sidecar), topic)
-    assert as_sent(there) == by_partition(sent)
-    spans = await spans_of(collector, "send", topic, len(sent))
+    spans = await assert_all_sent(sent, there, collector, topic, kafka)
     assert len(spans) == len(sent)
-    assert_sent(spans, there, kafka)
     received = await spans_of(collector, "receive", topic, len(sent))
     parents = {values(span)["messaging.kafka.offset"]: span.span_id for span in spans}
     assert parents == {
@@ -210,8 +216,7 @@ async def test_an_idempotent_producer(
         produce, address(sidecar), topic, sent, enable_idempotence=True, linger_ms=1
     )
     there = await asyncio.to_thread(read, kafka.bootstrap(), topic)
-    assert as_sent(there) == by_partition(sent)
-    assert_sent(await spans_of(collector, "send", topic, len(sent)), there, kafka)
+    await assert_all_sent(sent, there, collector, topic, kafka)
 
 
 # Security: what the client says to authenticate goes to the broker as it is
@@ -243,8 +248,7 @@ async def test_sasl_passes_through(
     sent = messages(90, 3)
     await asyncio.to_thread(produce, address(sidecar), topic, sent, **client)
     there = await asyncio.to_thread(read, address(sidecar), topic, **client)
-    assert as_sent(there) == by_partition(sent)
-    assert_sent(await spans_of(collector, "send", topic, len(sent)), there, kafka)
+    await assert_all_sent(sent, there, collector, topic, kafka)
 
 
 async def test_a_wrong_password_is_refused_by_the_broker(kafka: Kafka, brokered: Brokered) -> None:
@@ -273,8 +277,7 @@ async def test_tls_to_the_brokers(kafka: Kafka, brokered: Brokered, collector: C
     sent = messages(300, 3)
     await asyncio.to_thread(produce, address(sidecar), topic, sent, linger_ms=20)
     there = await asyncio.to_thread(read, address(sidecar), topic)
-    assert as_sent(there) == by_partition(sent)
-    assert_sent(await spans_of(collector, "send", topic, len(sent)), there, kafka)
+    await assert_all_sent(sent, there, collector, topic, kafka)
 
 
 # What others may do to topics

@@ -14,7 +14,7 @@ import msgspec
 from loadtest.linking.live import cases, report
 from loadtest.linking.live.registry import BY_NAME
 from loadtest.linking.live.rig import Limits, Outcome, Rig
-from loadtest.processes import Cores, NotReadyError, Processes, end_on_signals
+from loadtest.processes import Cores, NotReadyError, Processes, run_main
 from loadtest.report import write
 
 SECTION = "linking-live"
@@ -118,7 +118,6 @@ def progress(case: cases.Case) -> None:
 
 def main() -> None:
     options = arguments()
-    end_on_signals()
     done = run(planned(options), options)
     text = report.text_of(done)
     print(text)
@@ -130,7 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_main(main)

@@ -41,6 +41,19 @@ class Service:
         self.bench.end(cause)
         return cause
 
+    def one_after_another(self, count: int) -> tuple[list[Row], list[Cause]]:
+        """A record of each of so many requests, of which no two are in flight at a time."""
+        rows, causes = [], []
+        for _ in range(count):
+            cause = self.bench.request()
+            self.bench.wait(2)
+            rows.append(self.record())
+            self.bench.wait(2)
+            self.bench.end(cause)
+            self.bench.wait(2)
+            causes.append(cause)
+        return rows, causes
+
 
 @pytest.fixture
 def service() -> Service:
@@ -115,15 +128,7 @@ def test_if_two_were_in_flight_then_it_is_linked_to_both(service: Service) -> No
 
 
 def test_so_are_records_of_two_requests_in_one_batch(service: Service) -> None:
-    bench = service.bench
-    found, causes = [], []
-    for _ in range(2):
-        causes.append(bench.request())
-        bench.wait(2)
-        found.append(service.record())
-        bench.wait(2)
-        bench.end(causes[-1])
-        bench.wait(2)
+    found, causes = service.one_after_another(2)
     (span,) = service.sent(*found)
     assert attributes(span)["meshproxy.propagation"] == "ambiguous"
     assert set(linked_contexts(span)) == set(ids(*[cause.context for cause in causes]))
@@ -131,15 +136,7 @@ def test_so_are_records_of_two_requests_in_one_batch(service: Service) -> None:
 
 def test_per_record_each_goes_by_its_own_time() -> None:
     service = Service(Kafka(per_record=True))
-    bench = service.bench
-    found, causes = [], []
-    for _ in range(3):
-        causes.append(bench.request())
-        bench.wait(2)
-        found.append(service.record())
-        bench.wait(2)
-        bench.end(causes[-1])
-        bench.wait(2)
+    found, causes = service.one_after_another(3)
     spans = service.sent(*found)
     assert [parent(span) for span in spans] == ids(*[cause.context for cause in causes])
 

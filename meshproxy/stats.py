@@ -46,6 +46,8 @@ class Stats:
         self.lookups: Counter[str] = Counter()
         self.propagation: Counter[tuple[str, str]] = Counter()
         self.spans: Counter[str] = Counter()
+        self.messages_in_flight = 0
+        """Consumed messages, or fetches of many, that count as in flight for the linker."""
         self.filter_errors: Counter[str] = Counter()
         self.reloads: Counter[str] = Counter()
         self.messages: Counter[tuple[str, str, str]] = Counter()

@@ -163,11 +163,10 @@ class KafkaConversation(Conversation):
 
     def _committed(self, group: str, commits: list[groups.Committed], now_ns: int) -> None:
         cluster = self._line.cluster
-        linker = self._parts.environment.linker
         for each in commits:
-            topic = cluster.topic(each.topic, each.topic_id)
-            for cause in cluster.committed(group, (topic, each.partition), each.offset):
-                linker.end(cause, now_ns)
+            partition = (cluster.topic(each.topic, each.topic_id), each.partition)
+            done = cluster.committed(group, partition, each.offset)
+            self._parts.receiving.done(done, now_ns)
 
     # Produce
 

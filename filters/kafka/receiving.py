@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from filters.kafka.cluster import Handled
@@ -151,6 +152,12 @@ class Receiving:
         messaging.emit(span, action is Action.SAMPLE)
         return context
 
+    def done(self, causes: Sequence[Cause], now_ns: int) -> None:
+        """The service has done with these."""
+        for cause in causes:
+            self._linker.end(cause, now_ns)
+        self._stats.messages_in_flight -= len(causes)
+
     def _begin(
         self,
         batch: Received,
@@ -164,6 +171,7 @@ class Receiving:
         cause.correlation_ids = ids
         cause.carrier = batch.line.passage
         self._linker.begin(cause, batch.now_ns)
+        self._stats.messages_in_flight += 1
         partition = (batch.topic, batch.partition)
         batch.line.cluster.handle(partition, Handled(batch.group, offset, cause, batch.now_ns))
         return cause

@@ -43,7 +43,6 @@ class KafkaTracing(Speaker):
     def on_tick(self, now_ns: int) -> None:
         """Let go of what nothing more will be heard of."""
         for cluster in self._clusters.values():
-            for cause in cluster.long_handled(now_ns):
-                self.environment.linker.end(cause, now_ns)
+            self.parts.receiving.done(cluster.long_handled(now_ns), now_ns)
             for batch in cluster.given_up(now_ns):
                 self.parts.producing.give_up(batch)

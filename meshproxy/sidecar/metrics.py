@@ -63,9 +63,16 @@ class Metrics:
             BOUNDS,
             ((key, each.buckets, each.total) for key, each in merged.items()),
         )
-        in_flight = len(self._inflight) + self._inflight.unregistered
+        messages = self._stats.messages_in_flight
+        in_flight = len(self._inflight) + self._inflight.unregistered - messages
         page.gauge(
             "meshproxy_requests_in_flight", "Inbound requests in flight.", (), [((), in_flight)]
+        )
+        page.gauge(
+            "meshproxy_messages_in_flight",
+            "Consumed messages that are not known to be done with.",
+            (),
+            [((), messages)],
         )
 
     def _connections(self, page: Exposition) -> None:

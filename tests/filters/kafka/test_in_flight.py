@@ -169,3 +169,13 @@ def test_all_that_was_begun_is_ended(bench: Bench, connection: Connection) -> No
             connection.say(offset_commit(100 * number - 50))
     connection.say(offset_commit(100 * 50))
     assert len(bench.inflight) == bench.inflight.unregistered == 0
+
+
+def test_how_many_messages_are_in_flight_is_counted() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    connection.ask(fetch(), fetched(batch([Row(b"one"), Row(b"two")])))
+    assert bench.stats.messages_in_flight == len(bench.inflight) == 2
+    bench.now_ns += HANDLED_NS
+    bench.tick()
+    assert bench.stats.messages_in_flight == len(bench.inflight) == 0

@@ -136,16 +136,9 @@ class Judge:
         inflight = self._inflight
         crowd = inflight.is_crowd(MOST_WEIGHED)
         causes = [] if crowd else inflight.candidates(call.now_ns)
-        content: ContentJudgement | None = None
         verdicts: list[Verdict] = []
-        named = self._by_request_id(call)
-        if named:
-            verdicts.append(Verdict("request_id", REQUEST_ID_CONFIDENCE, named))
-        if call.tokens is not None and self._content.wants(call.now_ns):
-            content = self._content.judge(call.tokens(), inflight)
-            if content is not None:
-                verdicts.append(content)
-        if len(causes) > (0 if self._timing.rough else 1) and len(named) != 1:
+        content = self._naming(call, verdicts)
+        if len(causes) > (0 if self._timing.rough else 1) and not _is_named_by_id(verdicts):
             owner = self._owners.judge(call.socket, causes)
             if owner is not None:
                 verdicts.append(owner)
@@ -166,14 +159,20 @@ class Judge:
         Asked in place of `judge` when those in flight now are not those in question.
         """
         verdicts: list[Verdict] = []
+        self._naming(call, verdicts)
+        return self._settled(verdicts)
+
+    def _naming(self, call: Call, verdicts: list[Verdict]) -> ContentJudgement | None:
+        """Add what the call itself says of its cause; returns what its content says."""
         named = self._by_request_id(call)
         if named:
             verdicts.append(Verdict("request_id", REQUEST_ID_CONFIDENCE, named))
-        if call.tokens is not None and self._content.wants(call.now_ns):
-            content = self._content.judge(call.tokens(), self._inflight)
-            if content is not None:
-                verdicts.append(content)
-        return self._settled(verdicts)
+        if call.tokens is None or not self._content.wants(call.now_ns):
+            return None
+        content = self._content.judge(call.tokens(), self._inflight)
+        if content is not None:
+            verdicts.append(content)
+        return content
 
     def _by_request_id(self, call: Call) -> Sequence[Cause]:
         found: dict[Cause, None] = {}
@@ -315,6 +314,11 @@ class Judge:
         if confidence >= self._threshold:
             return Finding(causes[odds.best], evidence, confidence)
         return Finding(candidates=_ranked(causes, odds, evidence))
+
+
+def _is_named_by_id(verdicts: list[Verdict]) -> bool:
+    """Whether a request id names one request: nothing else has to be asked then."""
+    return any(each.evidence == "request_id" and len(each.causes) == 1 for each in verdicts)
 
 
 def _lean(odds: Odds, causes: Sequence[Cause], verdict: Verdict) -> None:

@@ -51,9 +51,12 @@ class Lately:
         if not self._wanted or from_ns < self._known_from_ns:
             return None
         found: list[Cause] = []
-        for end_ns, cause in self._over:
-            if end_ns >= from_ns and cause.start_ns <= to_ns:
+        for end_ns, cause in reversed(self._over):  # what ended last is at the end
+            if end_ns < from_ns:
+                break
+            if cause.start_ns <= to_ns:
                 found.append(cause)
+        found.reverse()
         for cause in inflight:
             if cause.start_ns <= to_ns:
                 found.append(cause)

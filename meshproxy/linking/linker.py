@@ -10,7 +10,7 @@ from meshproxy.linking.content import Content
 from meshproxy.linking.gaps import Gap
 from meshproxy.linking.habits import Origin
 from meshproxy.linking.inflight import Cause, InFlight
-from meshproxy.linking.judge import MAX_CANDIDATES, Judge, Knowledge
+from meshproxy.linking.judge import MAX_CANDIDATES, MOST_WEIGHED, Judge, Knowledge
 from meshproxy.linking.owners import OwnerEvidence
 from meshproxy.trace.context import SAMPLED, SpanContext
 
@@ -158,7 +158,8 @@ class Linker:
         return explained or finding.background
 
     def _without_context(self, call: Call) -> Decision:
-        if call.made_to_ns or call.several:
+        made_before = bool(call.made_to_ns) or call.several
+        if made_before and len(self._inflight) <= MOST_WEIGHED:
             causes = self._makers(call)
             several = call.several and causes is not None and len(causes) > 1
             if causes is None or several or not self._are_in_flight(causes):

@@ -8,7 +8,7 @@ from typing import Final
 from meshproxy.filter import Environment, Failure
 from meshproxy.linking.call import Decision
 from meshproxy.linking.gaps import Gap, Occurrence
-from meshproxy.trace.context import RANDOM, SAMPLED, SpanContext
+from meshproxy.trace.context import RANDOM, SpanContext
 from meshproxy.trace.ids import span_id_from, trace_id_from
 from meshproxy.trace.sampling import Action, Rule, Sampler, SamplingRequest
 from meshproxy.trace.span import AttributeValue, Event, Link, Span, Status
@@ -90,13 +90,7 @@ class Contexts:
 
     def child(self, parent: SpanContext) -> tuple[SpanContext, Action]:
         """The context of a span below another one, sampled as that is."""
-        context = SpanContext(
-            parent.trace_id,
-            self.ids.span_id(),
-            new_flags(parent, parent.sampled),
-            parent.tracestate,
-        )
-        return context, Action.SAMPLE if parent.sampled else Action.RECORD_ONLY
+        return self._below(parent, parent.sampled, parent.tracestate)
 
     def of_call(
         self, decision: Decision, request: SamplingRequest | None
@@ -108,11 +102,15 @@ class Contexts:
         cause = decision.cause
         if cause is None:
             return self.child(parent)
-        flags = parent.flags
-        if decision.gap is Gap.UNSAMPLED:
-            flags |= SAMPLED
-        tracestate = parent.tracestate or cause.context.tracestate
-        return self.child(SpanContext(parent.trace_id, parent.span_id, flags, tracestate))
+        sampled = parent.sampled or decision.gap is Gap.UNSAMPLED
+        return self._below(parent, sampled, parent.tracestate or cause.context.tracestate)
+
+    def _below(
+        self, parent: SpanContext, sampled: bool, tracestate: str
+    ) -> tuple[SpanContext, Action]:
+        flags = new_flags(parent, sampled)
+        context = SpanContext(parent.trace_id, self.ids.span_id(), flags, tracestate)
+        return context, Action.SAMPLE if sampled else Action.RECORD_ONLY
 
 
 def linked(decision: Decision) -> Pairs:

@@ -24,6 +24,9 @@ CARRIED: Final = Propagator.fields - {b"tracestate", b"baggage"}
 REQUEST_IDS: Final = frozenset({b"x-request-id", b"x-correlation-id", b"kafka_correlationid"})
 """Lower-case names of headers by which an application may know a message."""
 
+READ_BYTES: Final = 1024
+"""Bytes of a message's key, and of its value, that are looked at for rare words."""
+
 LONGEST_KEY: Final = 256
 """Bytes of a message key that become an attribute."""
 
@@ -183,3 +186,10 @@ def has_context(payload: bytes, record: Record) -> bool:
     if record.header_count == 0:
         return False
     return any(name.lower() in CARRIED for name, _ in headers(payload, record))
+
+
+def text_of(payload: bytes, record: Record) -> bytes:
+    """What of a message is worth reading for rare words: the beginnings of its key and value."""
+    key = payload[record.key_at : record.key_end] if record.key_end >= 0 else b""
+    end = min(record.value_end, record.value_at + READ_BYTES)
+    return key[:READ_BYTES] + b" " + payload[record.value_at : max(end, record.value_at)]

@@ -17,7 +17,7 @@ LOOP_BYTES: Final = 32768
 """Compressed bytes of a request that are worked on between two other things; more of them would
 keep everybody waiting for milliseconds, and go to a thread, which itself costs a tenth of one."""
 
-LARGEST: Final = 2**27
+LARGEST: Final = 2**25
 """Bytes that a batch may decompress to: brokers take no more than a fraction of this."""
 
 
@@ -33,13 +33,12 @@ class Splicing:
         "added",
         "batch",
         "failed",
-        "framing",
         "head",
         "index",
         "kept",
         "payload",
         "records",
-    )  # fmt: skip
+    )
 
     def __init__(self, index: int, frame: bytes, head: BatchHead, batch: Batch) -> None:
         self.index = index
@@ -77,6 +76,10 @@ class Splicing:
             kind = framing(head.codec, self._frame, head.records_at)
             self.records = rebuilt(self._frame, head, injected.payload, kind)
 
+    def release(self) -> None:
+        """Keep no bytes."""
+        self._frame = self.payload = self.records = b""
+
 
 class Outgoing(Work):
     """A Produce request: its batches are read, then decided upon, then written.
@@ -113,3 +116,9 @@ class Outgoing(Work):
         """What `run` had to do is done."""
         self.done = self._writing
         self._writing = True
+
+    def release(self) -> None:
+        """It has gone out: what waits for the answer needs no bytes."""
+        self.frame = b""
+        for splicing in self.splicings:
+            splicing.release()

@@ -7,7 +7,7 @@ from typing import Final
 
 from filters.kafka.cluster import Handled
 from filters.kafka.messages import FEW, Message, Messages
-from filters.kafka.messaging import Line, Messaging, message_attributes, request_ids
+from filters.kafka.messaging import Line, Messaging, message_attributes, request_ids, text_of
 from filters.shared import Pairs, new_flags
 from meshproxy.linking.gaps import Gap, Occurrence
 from meshproxy.linking.inflight import Cause
@@ -18,9 +18,6 @@ from meshproxy.wire.kafka import fetch
 
 POLL: Final = "poll"
 RECEIVE: Final = "receive"
-
-READ_BYTES: Final = 1024
-"""Bytes of a message's value that are looked at for rare words."""
 
 UNKNOWN_GROUP: Final = "(unknown group)"
 
@@ -122,7 +119,9 @@ class Receiving:
         cause = self._begin(batch, message.offset, context, message.extracted.baggage, ids)
         content = self._linker.content
         if content.wants(batch.now_ns):
-            content.hold(cause, content.tokens.read(_text(message), batch.now_ns))
+            content.hold(
+                cause, content.tokens.read(text_of(message.payload, message.record), batch.now_ns)
+            )
 
     def _consumer_span(
         self, batch: Received, message: Message, parent: SpanContext | None
@@ -202,10 +201,3 @@ class Received:
     def group_attributes(self) -> tuple[tuple[str, str], ...]:
         """The consumer group, if it is known."""
         return (("messaging.consumer.group.name", self.group),) if self.group else ()
-
-
-def _text(message: Message) -> bytes:
-    record = message.record
-    key = message.payload[record.key_at : record.key_end] if record.key_end >= 0 else b""
-    end = min(record.value_end, record.value_at + READ_BYTES)
-    return key[:READ_BYTES] + b" " + message.payload[record.value_at : max(end, record.value_at)]

@@ -11,6 +11,7 @@ from filters.kafka.messaging import (
     Messaging,
     has_context,
     message_attributes,
+    text_of,
 )
 from filters.kafka.outgoing import Outgoing, Splicing
 from filters.shared import (
@@ -40,11 +41,8 @@ SEND: Final = "send"
 INJECTED: Final = "injected"
 CARRYING: Final = "carried"
 
-READ_BYTES: Final = 1024
-"""Bytes of a record's value that are looked at for what tells where it comes from."""
-
 MOST_READ: Final = 16
-"""Records of a batch, at most, for that to be looked at: it takes time, and each has its say."""
+"""Records of a batch, at most, for their words to be read: it takes time, and each has its say."""
 
 NEAR_NS: Final = 1_000_000_000
 """A record's time that is farther from now than this is not when it was made, but what it is
@@ -100,17 +98,12 @@ class Producing:
                     splicing.failed = True
 
     def _decide(self, line: Line, splicing: Splicing, now_ns: int) -> None:
-        batch = splicing.batch
         payload = splicing.payload
-        count = splicing.head.count
-        if line.settings.per_record:
-            found = records(payload, count)
-            for record in found:
-                self._add(line, splicing, record, now_ns)
+        if not line.settings.per_record:
+            self._add(line, splicing, read_record(payload, 0), now_ns)
             return
-        self._add(line, splicing, read_record(payload, 0), now_ns)
-        if count > 1 and batch.spans:
-            batch.spans[0].pairs = [("messaging.batch.message_count", count)]
+        for record in records(payload, splicing.head.count):
+            self._add(line, splicing, record, now_ns)
 
     def _add(self, line: Line, splicing: Splicing, record: Record, now_ns: int) -> None:
         """One more span for a batch, and what its records are given."""
@@ -133,7 +126,11 @@ class Producing:
         context, action = messaging.contexts.of_call(decision, request)
         batch.additions.append(self._addition(decision, context, leaves or action is Action.DROP))
         self._count(batch.topic, decision, context, call)
-        pairs = message_attributes(payload, record)
+        pairs: Pairs
+        if call.several:
+            pairs = [("messaging.batch.message_count", splicing.head.count)]
+        else:
+            pairs = message_attributes(payload, record)
         sending = Sending(decision, context, action, record.offset_delta, pairs)
         sending.carried = call.context
         batch.spans.append(sending)
@@ -176,7 +173,7 @@ class Producing:
         call.several = head.count > 1 and not line.settings.per_record
         if not call.several:
             if content.wants(now_ns):
-                text = _text(splicing.payload, record)
+                text = text_of(splicing.payload, record)
                 call.tokens = lambda: content.tokens.read(text, now_ns)
         elif content.wants(now_ns) and head.count <= MOST_READ:
             tokens = self._common(splicing, now_ns)
@@ -194,7 +191,7 @@ class Producing:
         least = 2.0
         cause: Cause | None = None
         for record in records(splicing.payload, splicing.head.count):
-            tokens = content.tokens.read(_text(splicing.payload, record), now_ns)
+            tokens = content.tokens.read(text_of(splicing.payload, record), now_ns)
             found = content.judge(tokens, self._environment.inflight)
             if found is None or len(found.causes) != 1:
                 return None
@@ -232,9 +229,11 @@ class Producing:
                     self._linker.answered(sending.decision, outgoing.now_ns)
                 batch.spans.clear()
             line.cluster.sent(batch)
-        if not replacements:
-            return outgoing.frame
-        return produce.replaced(outgoing.frame, outgoing.request, replacements)
+        frame = outgoing.frame
+        if replacements:
+            frame = produce.replaced(frame, outgoing.request, replacements)
+        outgoing.release()
+        return frame
 
     def _result(self, line: Line, splicing: Splicing) -> str:
         """What became of a batch."""
@@ -336,10 +335,3 @@ class Producing:
         if error:
             tell_failure(span, Failure(error, f"The broker answered {error}."))
         self._messaging.emit(span, sending.action is Action.SAMPLE, bool(error))
-
-
-def _text(payload: bytes, record: Record) -> bytes:
-    """What of a record is worth reading: its key, and the beginning of its value."""
-    key = payload[record.key_at : record.key_end] if record.key_end >= 0 else b""
-    end = min(record.value_end, record.value_at + READ_BYTES)
-    return key[:READ_BYTES] + b" " + payload[record.value_at : max(end, record.value_at)]

@@ -62,6 +62,11 @@ class Connection:
     def client(self) -> bytes:
         return bytes(self._client)
 
+    def forget(self) -> None:
+        """Drop what came out so far."""
+        self._upstream.clear()
+        self._client.clear()
+
     def say(self, data: bytes, size: int = 0) -> bytes:
         """The client sends, in reads of ``size`` bytes if that is given; what the broker hears."""
         before = len(self._upstream)

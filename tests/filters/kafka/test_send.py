@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from meshproxy.config.model import Config, Kafka, Sampling
@@ -408,3 +410,17 @@ def test_until_then_their_ids_are_their_names() -> None:
     bench = Bench()
     bench.connect().ask(produce(batch(), version=13), produced((0, 7), version=13))
     assert bench.span().shape.name == f"send {topic_id('orders').hex()}"
+
+
+def test_what_waits_for_its_answer_keeps_no_bytes() -> None:
+    connection = Bench().connect()
+    size, count = 50_000, 40
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            connection.say(produce(batch([Row(bytes(size))]), number))
+            connection.forget()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < size * count / 4

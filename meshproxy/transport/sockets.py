@@ -8,7 +8,9 @@ import socket
 import struct
 from collections.abc import Sequence
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""Connections that may wait to be accepted, as Linux allows by default (net.core.somaxconn, which
+bounds it). One that finds no room is tried again after a second."""
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:

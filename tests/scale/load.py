@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,10 @@ T = TypeVar("T")
 END = b"\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 GET = b"GET /work HTTP/1.1\r\nHost: app.example\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b"o" * 200
+"""Longer than `GET` by far. A full listening queue makes Linux send SYN cookies; then it takes a
+connection's last segment, if it comes twice, for the begin of a new one should both sides have sent
+about as many bytes (the cookie is compared with the difference): a client that does not exist."""
 MEGABYTE = 2**20
 LOOKED_AT = re.compile(r"/proc/\d+/(mem|task/\d+/syscall)\b")
 LONG = 30.0
@@ -197,9 +201,19 @@ class Watched:
 
     async def files_fall_to(self, most: int) -> None:
         """Wait until no more than ``most`` files are open."""
-        async with asyncio.timeout(LONG):
-            while self.files > most:
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(LONG):
+                while self.files > most:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            kinds = Counter(kind(link) for link in self._links())
+            connections = Counter(each.status for each in self._process.net_connections("tcp"))
+            raise AssertionError(f"more than {most} files: {kinds}; {connections}") from None
+
+
+def kind(link: str) -> str:
+    """What kind of file a link in /proc leads to: its name, without numbers."""
+    return re.sub(r"\d+", "N", link)
 
 
 async def all_of(work: Iterable[Awaitable[T]]) -> list[T]:

@@ -112,10 +112,12 @@ def test_explicit_leads_in_and_out_by_way_of_the_sidecar() -> None:
     assert inbound.upstream is not None
     assert [{"containerPort": Address.parse(inbound.upstream).port}] == example.app["ports"]
     environment = {each["name"]: each["value"] for each in example.app["env"]}
-    proxy, route = example.config.outbound
+    proxy, route, kafka = example.config.outbound
     assert proxy.mode == "forward-proxy"
     assert environment["HTTP_PROXY"] == environment["http_proxy"] == f"http://{proxy.listen}"
     assert environment["PRICING_URL"] == f"http://{route.listen}"
+    assert kafka.protocol == "kafka"
+    assert environment["KAFKA_BOOTSTRAP_SERVERS"] == kafka.listen
     assert set(example.init) == {"meshproxy"}
 
 

@@ -206,11 +206,11 @@ class KafkaConversation(Conversation):
                 if not outgoing.done:
                     self._parts.producing.decide(self._line, outgoing)
                 ran = False
-            frame = self._parts.producing.complete(self._line, outgoing)
+            pieces = self._parts.producing.complete(self._line, outgoing)
         except Exception as error:
             self._broken(error)
-            frame = outgoing.frame
-        self.to_upstream.append(frame)
+            pieces = [outgoing.frame]
+        self.to_upstream += pieces
         if outgoing.request.acks:
             self._pending.append(pending)
         else:

@@ -93,8 +93,12 @@ class Messages:
             return
         if head.control or not head.count:
             return
-        content = payload(data, head, LARGEST)
-        found = records(content, head.count)
+        if head.codec:
+            content = payload(data, head, LARGEST)
+            found = records(content, head.count)
+        else:
+            content = data  # read where it lies
+            found = records(data, head.count, head.records_at, head.end)
         if self.first_offset < 0:
             self.first_offset = head.base_offset + found[0].offset_delta
         self.last_offset = head.base_offset + head.last_offset_delta

@@ -7,7 +7,7 @@ from typing import Final
 from filters.kafka.batches import Batch
 from filters.kafka.messaging import CARRIED
 from meshproxy.filter import Work
-from meshproxy.wire.kafka.batches import BatchHead, check_crc, payload, rebuilt
+from meshproxy.wire.kafka.batches import BatchHead, payload, rebuilt
 from meshproxy.wire.kafka.compression import framing
 from meshproxy.wire.kafka.primitives import Malformed
 from meshproxy.wire.kafka.produce import ProduceRequest
@@ -24,8 +24,8 @@ LARGEST: Final = 2**25
 class Splicing:
     """One batch of a request. ``failed``: it could not be read, and goes out as it is.
 
-    ``records`` is the whole batch with the headers in it, ``added`` to how many of its records
-    some were added, ``kept`` how many stayed as they were.
+    ``pieces`` are the whole batch with the headers in it, ``added`` to how many of its records some
+    were added, ``kept`` how many stayed as they were.
     """
 
     __slots__ = (
@@ -37,7 +37,7 @@ class Splicing:
         "index",
         "kept",
         "payload",
-        "records",
+        "pieces",
     )
 
     def __init__(self, index: int, frame: bytes, head: BatchHead, batch: Batch) -> None:
@@ -45,7 +45,7 @@ class Splicing:
         self.head = head
         self.batch = batch
         self.payload = b""
-        self.records = b""
+        self.pieces: tuple[bytes, ...] = ()
         self.added = 0
         self.kept = 0
         self.failed = False
@@ -54,8 +54,7 @@ class Splicing:
     def read(self) -> None:
         """Uncompress the records. What was damaged on its way is left for the broker to find."""
         try:
-            check_crc(self._frame, self.head)
-            self.payload = payload(self._frame, self.head, LARGEST)
+            self.payload = payload(self._frame, self.head, LARGEST, checked=True)
         except Malformed:
             self.failed = True
 
@@ -74,11 +73,17 @@ class Splicing:
         self.kept = injected.kept
         if injected.added:
             kind = framing(head.codec, self._frame, head.records_at)
-            self.records = rebuilt(self._frame, head, injected.payload, kind)
+            self.pieces = rebuilt(self._frame, head, injected.payload, kind)
 
     def release(self) -> None:
         """Keep no bytes."""
-        self._frame = self.payload = self.records = b""
+        self._frame = self.payload = b""
+        self.pieces = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the batch with the headers in it."""
+        return sum(map(len, self.pieces))
 
 
 class Outgoing(Work):

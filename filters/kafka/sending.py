@@ -100,7 +100,7 @@ class Producing:
     def _decide(self, line: Line, splicing: Splicing, now_ns: int) -> None:
         payload = splicing.payload
         if not line.settings.per_record:
-            self._add(line, splicing, read_record(payload, 0), now_ns)
+            self._add(line, splicing, read_record(payload, 0, len(payload)), now_ns)
             return
         for record in records(payload, splicing.head.count):
             self._add(line, splicing, record, now_ns)
@@ -208,17 +208,17 @@ class Producing:
         passage = line.passage
         return passage.scope.trust == "edge" or self._third_parties.has(b"", passage.destination)
 
-    def complete(self, line: Line, outgoing: Outgoing) -> bytes:
-        """The request as it goes out. The records have been given their headers."""
-        replacements: dict[int, bytes] = {}
+    def complete(self, line: Line, outgoing: Outgoing) -> list[bytes]:
+        """The request as it goes out, in pieces. The records have been given their headers."""
+        replacements: dict[int, tuple[bytes, ...]] = {}
         for splicing in outgoing.splicings:
             batch = splicing.batch
             batch.size = splicing.head.end - splicing.head.at
             result = self._result(line, splicing)
             if result == INJECTED:
                 batch.injected = True
-                batch.size = len(splicing.records)
-                replacements[splicing.index] = splicing.records
+                batch.size = splicing.size
+                replacements[splicing.index] = splicing.pieces
                 self._stats.message(SEND, batch.topic, INJECTED, splicing.added)
                 if splicing.kept:
                     self._stats.message(SEND, batch.topic, CARRYING, splicing.kept)
@@ -229,11 +229,9 @@ class Producing:
                     self._linker.answered(sending.decision, outgoing.now_ns)
                 batch.spans.clear()
             line.cluster.sent(batch)
-        frame = outgoing.frame
-        if replacements:
-            frame = produce.replaced(frame, outgoing.request, replacements)
+        pieces = produce.replaced(outgoing.frame, outgoing.request, replacements)
         outgoing.release()
-        return frame
+        return pieces
 
     def _result(self, line: Line, splicing: Splicing) -> str:
         """What became of a batch."""
@@ -242,7 +240,7 @@ class Producing:
             return "unparsed"
         if splicing.added:
             limit = line.cluster.limit(batch.topic, line.settings.message_bytes)
-            return "too_large" if len(splicing.records) > limit else INJECTED
+            return "too_large" if splicing.size > limit else INJECTED
         # It is for their own contexts that the records were given none, or for another reason.
         return CARRYING if any(each.count for each in batch.additions) else "not_injected"
 

@@ -186,87 +186,96 @@ def _read_fields(data: bytes, head: BatchHead) -> None:
         raise Malformed(f"a record batch of {head.count} records at byte {head.at}")
 
 
-def check_crc(data: bytes, head: BatchHead) -> None:
-    """Raise `Malformed` when the batch is not what its CRC-32C was made of."""
-    from google_crc32c import value
-
-    if value(data[head.at + CHECKED_FROM : head.end]) != head.crc:
-        raise Malformed(f"the record batch at byte {head.at} does not match its CRC-32C")
-
-
-def payload(data: bytes, head: BatchHead, limit: int) -> bytes:
+def payload(data: bytes, head: BatchHead, limit: int, checked: bool = False) -> bytes:
     """The uncompressed records of the batch.
 
-    Raises `Malformed` when they do not decompress, or to more than ``limit`` bytes.
+    Raises `Malformed` when they do not decompress, or to more than ``limit`` bytes; if ``checked``,
+    also when the batch is not what its CRC-32C was made of.
     """
-    return decompress(head.codec, data[head.records_at : head.end], limit)
+    records = data[head.records_at : head.end]
+    if checked and _checksum(data[head.at + CHECKED_FROM : head.records_at], records) != head.crc:
+        raise Malformed(f"the record batch at byte {head.at} does not match its CRC-32C")
+    return decompress(head.codec, records, limit)
 
 
-def rebuilt(data: bytes, head: BatchHead, payload: bytes, framing: int) -> bytes:
-    """The batch with another payload of the same number of records; all else is as it was.
-
-    The payload is compressed by the batch's codec, for snappy in the ``framing`` given (see
-    `compression.framing`); length and CRC-32C are made anew.
-    """
+def _checksum(fields: bytes, records: bytes) -> int:
+    """The CRC-32C of a batch: ``fields`` are those of its head that are covered."""
     from google_crc32c import extend, value
 
+    checksum: int = extend(value(fields), records)
+    return checksum
+
+
+def rebuilt(data: bytes, head: BatchHead, payload: bytes, framing: int) -> tuple[bytes, bytes]:
+    """The batch with another payload of the same number of records; all else is as it was.
+
+    In two pieces, the head and the records. The payload is compressed by the batch's codec, for
+    snappy in the ``framing`` given (see `compression.framing`); length and CRC-32C are made anew.
+    """
     records = compress(head.codec, payload, framing)
     at = head.at
     fields = data[at + CHECKED_FROM : head.records_at]
     length = RECORDS_AT - COUNTED_FROM + len(records)
-    checksum: int = extend(value(fields), records)
-    return b"".join(
+    checksum = _checksum(fields, records)
+    renewed = b"".join(
         (
             data[at : at + LENGTH_AT],
             INT32.pack(length),
             data[at + COUNTED_FROM : at + CRC_AT],
             checksum.to_bytes(CHECKED_FROM - CRC_AT, "big"),
             fields,
-            records,
         )
     )
+    return renewed, records
 
 
-def check_count(payload: bytes, count: int) -> None:
-    """Raise `Malformed` when ``payload`` cannot hold ``count`` records."""
-    if count < 0 or count * LEAST_RECORD > len(payload):
-        raise Malformed(f"{count} records in {len(payload)} bytes")
+def check_count(size: int, count: int) -> None:
+    """Raise `Malformed` when ``size`` bytes cannot hold ``count`` records."""
+    if count < 0 or count * LEAST_RECORD > size:
+        raise Malformed(f"{count} records in {size} bytes")
 
 
-def check_end(payload: bytes, count: int, at: int) -> None:
+def check_end(end: int, count: int, at: int) -> None:
     """Raise `Malformed` when the last of ``count`` records does not end where the payload does."""
-    if at != len(payload):
-        raise Malformed(f"{len(payload) - at} bytes follow the last of {count} records")
+    if at != end:
+        raise Malformed(f"{end - at} bytes follow the last of {count} records")
 
 
-def records(payload: bytes, count: int) -> list[Record]:
-    """The ``count`` records of an uncompressed payload; `Malformed` if it is not just these."""
-    check_count(payload, count)
+def records(payload: bytes, count: int, at: int = 0, end: int = -1) -> list[Record]:
+    """The ``count`` records of an uncompressed payload; `Malformed` if it is not just these.
+
+    It may lie in something larger, from ``at`` to ``end`` (-1: all of it).
+    """
+    if end < 0:
+        end = len(payload)
+    check_count(end - at, count)
     found: list[Record] = []
-    at = 0
     for _ in range(count):
-        record = read_record(payload, at)
+        record = read_record(payload, at, end)
         found.append(record)
         at = record.end
-    check_end(payload, count, at)
+    check_end(end, count, at)
     return found
 
 
-def read_record(payload: bytes, at: int) -> Record:
-    """The record that begins at ``at``, its headers walked through; raises `Malformed`."""
+def read_record(payload: bytes, at: int, last: int) -> Record:
+    """The record that begins at ``at``, its headers walked through; raises `Malformed`.
+
+    ``last`` is where the payload ends.
+    """
     try:
-        return _read_record(payload, at)
+        return _read_record(payload, at, last)
     except IndexError as error:
         raise Malformed(f"the record at byte {at} is cut off") from error
 
 
-def _read_record(payload: bytes, at: int) -> Record:
-    # Reading beyond the record's end, but within the payload, is found at the end; beyond the
-    # payload it is an IndexError.
+def _read_record(payload: bytes, at: int, last: int) -> Record:
+    # Reading beyond the record's end, but within what is there, is found at the end; beyond that it
+    # is an IndexError.
     length, body_at = varint(payload, at)
     end = body_at + length
-    if length < LEAST_RECORD - 1 or end > len(payload):
-        raise Malformed(f"the record at byte {at} has {length} of {len(payload) - body_at} bytes")
+    if length < LEAST_RECORD - 1 or end > last:
+        raise Malformed(f"the record at byte {at} has {length} of {last - body_at} bytes")
     timestamp_delta, cursor = varlong(payload, body_at + 1)
     offset_delta, cursor = varint(payload, cursor)
     key_at, key_end, cursor = _nullable(payload, cursor)

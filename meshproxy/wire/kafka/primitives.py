@@ -16,6 +16,8 @@ SIZE: Final = 4
 """Bytes before every frame, which tell how long it is without them."""
 MAX_UINT32: Final = 0xFFFFFFFF
 UUID_SIZE: Final = 16
+LARGE: Final = 16384
+"""Bytes that are worth not to be copied."""
 MAX_VARINT: Final = 5
 """Bytes of the longest varint of 32 bits."""
 MAX_VARLONG: Final = 10
@@ -173,31 +175,47 @@ class Patch:
 
     def __init__(self, frame: bytes) -> None:
         self._frame = frame
-        self._changes: list[tuple[int, int, bytes]] = []
+        self._changes: list[tuple[int, int, tuple[bytes, ...]]] = []
         self.growth = 0
 
-    def replace(self, start: int, end: int, data: bytes) -> None:
-        """Put ``data`` in the place of the bytes from ``start`` to ``end`` of the original.
+    def replace(self, start: int, end: int, *pieces: bytes) -> None:
+        """Put ``pieces`` in the place of the bytes from ``start`` to ``end`` of the original.
 
         Replaced ranges must not overlap, nor begin at the same byte.
         """
-        self._changes.append((start, end, data))
-        self.growth += len(data) - (end - start)
+        self._changes.append((start, end, pieces))
+        self.growth += sum(map(len, pieces)) - (end - start)
 
     def frame(self) -> bytes:
         """The result, its size corrected; the very same object if nothing was replaced."""
+        return b"".join(self._parts()) if self._changes else self._frame
+
+    def pieces(self) -> list[bytes]:
+        """The same in pieces: what is large is not copied once more."""
         if not self._changes:
-            return self._frame
+            return [self._frame]
+        found: list[bytes] = []
+        small: list[bytes | memoryview] = []
+        for part in self._parts():
+            if isinstance(part, bytes) and len(part) >= LARGE:
+                found += [b"".join(small), part]
+                small.clear()
+            else:
+                small.append(part)
+        found.append(b"".join(small))
+        return [each for each in found if each]
+
+    def _parts(self) -> list[bytes | memoryview]:
         self._changes.sort()
         original = memoryview(self._frame)
         at = SIZE
         parts: list[bytes | memoryview] = [INT32.pack(len(original) + self.growth - SIZE)]
-        for start, end, data in self._changes:
+        for start, end, pieces in self._changes:
             parts.append(original[at:start])
-            parts.append(data)
+            parts += pieces
             at = end
         parts.append(original[at:])
-        return b"".join(parts)
+        return parts
 
 
 def uvarint(value: int) -> bytes:

@@ -131,14 +131,20 @@ def _batch(reader: Reader, compact: bool, topic: str, topic_id: bytes) -> Batch:
     return Batch(topic, topic_id, partition, start, end, length_at)
 
 
-def replaced(frame: bytes, request: ProduceRequest, replacements: dict[int, bytes]) -> bytes:
-    """The request with other record batches in the place of those at these indexes."""
+def replaced(
+    frame: bytes, request: ProduceRequest, replacements: dict[int, tuple[bytes, ...]]
+) -> list[bytes]:
+    """The request with other record batches in the place of those at these indexes.
+
+    The batches are given in pieces, and so is the request.
+    """
     patch = Patch(frame)
-    for index, records in replacements.items():
+    for index, pieces in replacements.items():
         batch = request.batches[index]
-        patch.replace(batch.length_at, batch.start, length(len(records), request.flexible))
-        patch.replace(batch.start, batch.end, records)
-    return patch.frame()
+        size = sum(map(len, pieces))
+        patch.replace(batch.length_at, batch.start, length(size, request.flexible))
+        patch.replace(batch.start, batch.end, *pieces)
+    return patch.pieces()
 
 
 def read_response(frame: bytes, version: int, place: Place) -> ProduceResponse:

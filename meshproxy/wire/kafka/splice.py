@@ -80,13 +80,14 @@ def inject(
     shared = len(additions) == 1
     if not shared and len(additions) != count:
         raise ValueError(f"{len(additions)} additions for {count} records")
-    check_count(payload, count)
+    end = len(payload)
+    check_count(end, count)
     lengths = _lengths(carried)
     pieces: list[bytes] = []
     added = 0
     at = 0
     for index in range(count):
-        record = read_record(payload, at)
+        record = read_record(payload, at, end)
         at = record.end
         addition = additions[0 if shared else index]
         if record.header_count == 0 and addition.count:
@@ -99,7 +100,7 @@ def inject(
             added += 1
         else:
             pieces.append(payload[record.at : record.end])
-    check_end(payload, count, at)
+    check_end(end, count, at)
     return Injected(b"".join(pieces) if added else payload, added, count - added)
 
 

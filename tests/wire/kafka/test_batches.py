@@ -21,7 +21,15 @@ from hypothesis import strategies as st
 from kio.records.readers import read_batch
 from kio.records.writers import write_new_batch
 
-from meshproxy.wire.kafka.batches import BatchHead, headers, payload, read_head, rebuilt, records
+from meshproxy.wire.kafka.batches import (
+    RECORDS_AT,
+    BatchHead,
+    headers,
+    payload,
+    read_head,
+    rebuilt,
+    records,
+)
 from meshproxy.wire.kafka.compression import RAW, XERIAL, framing
 from meshproxy.wire.kafka.primitives import Malformed
 from meshproxy.wire.kafka.splice import Addition, inject
@@ -195,7 +203,8 @@ def with_headers(batch: bytes, addition: Addition = ADDITION) -> bytes:
     """What a filter does with a batch."""
     head = head_of(batch)
     injected = inject(payload(batch, head, LIMIT), head.count, [addition], CARRIED)
-    return rebuilt(batch, head, injected.payload, framing(head.codec, batch, head.records_at))
+    kind = framing(head.codec, batch, head.records_at)
+    return b"".join(rebuilt(batch, head, injected.payload, kind))
 
 
 def given_headers(row: Row) -> Row:
@@ -364,6 +373,10 @@ def test_records_say_where_their_parts_are(writer: str) -> None:
     assert found[0].at == 0
     assert [each.end for each in found[:-1]] == [each.at for each in found[1:]]
     assert found[-1].end == len(plain)
+    in_place = records(batch + batch, len(ROWS), RECORDS_AT, len(batch))
+    assert [each.headers_at - RECORDS_AT for each in in_place] == [
+        each.headers_at for each in found
+    ]
     for each, row in zip(found, ROWS, strict=True):
         assert (each.offset_delta, each.timestamp_delta) == (row.offset, row.timestamp - BASE)
         key = None if each.key_end < 0 else plain[each.key_at : each.key_end]
@@ -420,8 +433,9 @@ def test_the_least_record() -> None:
     }.values(),
 )
 def test_records_that_cannot_be(plain: bytes, count: int) -> None:
-    with pytest.raises(Malformed):
-        records(plain, count)
+    for around in (b"", record(LEAST) * 3):
+        with pytest.raises(Malformed):
+            records(around + plain + around, count, len(around), len(around + plain))
     with pytest.raises(Malformed):
         inject(plain, count, [ADDITION], CARRIED)
 

@@ -60,7 +60,7 @@ def read(name: str, version: int, data: bytes) -> None:
     head = read_request_head(data)
     if head.key == KEYS["Produce"]:
         request = produce.read_request(data, head)
-        produce.replaced(data, request, dict.fromkeys(range(len(request.batches)), b"new"))
+        produce.replaced(data, request, dict.fromkeys(range(len(request.batches)), (b"new",)))
     elif head.key == KEYS["Fetch"]:
         fetch.read_request(data, head)
     else:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kio.serial import writers
 
-from meshproxy.wire.kafka.primitives import Malformed, Patch, Reader, length, string, uvarint
+from meshproxy.wire.kafka.primitives import LARGE, Malformed, Patch, Reader, length, string, uvarint
 
 BOTH = pytest.mark.parametrize("flexible", [False, True])
 
@@ -138,3 +138,14 @@ def test_replaced_in_any_order() -> None:
     patch.replace(6, 7, b"CC")
     assert patch.growth == 1
     assert patch.frame() == b"\x00\x00\x00\x07AAAbCCd"
+
+
+def test_large_pieces_are_not_copied() -> None:
+    patch = Patch(b"\x00\x00\x00\x06abcdef")
+    large = bytes(LARGE)
+    patch.replace(5, 6, b"B", large)
+    patch.replace(9, 10, b"F", large)
+    pieces = patch.pieces()
+    assert b"".join(pieces) == patch.frame()
+    assert sum(piece is large for piece in pieces) == 2
+    assert all(pieces)

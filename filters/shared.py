@@ -74,12 +74,25 @@ def new_flags(parent: SpanContext | None, sampled: bool) -> int:
 
 
 class Contexts:
-    """Makes the contexts of new spans, sampled as configured."""
+    """Makes the contexts of new spans, sampled as configured; says which spans are kept."""
 
     def __init__(self, environment: Environment) -> None:
         self.ids = Ids(environment)
         self.sampler = sampler(environment)
         self._clock = environment.clock
+        self._spans = environment.stats.spans
+        self._errors_always = environment.config.sampling.errors == "always"
+
+    def keeps(self, action: Action, failed: bool) -> bool:
+        """Whether a finished span is for the exporters; counts it."""
+        if action is Action.SAMPLE:
+            self._spans["made"] += 1
+            return True
+        if action is Action.RECORD_ONLY and failed and self._errors_always:
+            self._spans["error"] += 1
+            return True
+        self._spans["not_sampled"] += 1
+        return False
 
     def root(self, request: SamplingRequest | None) -> tuple[SpanContext, Action]:
         """The context of a span that starts a trace."""

@@ -37,7 +37,6 @@ class Tracing:
         self.sampler = self.contexts.sampler
         self.propagator = Propagator(config.propagation.extract, config.propagation.inject)
         self.plain = tuple(config.propagation.inject) == ("tracecontext",)
-        self.errors_always = config.sampling.errors == "always"
         wanted = environment.environ.get(STABILITY, "").split(",")
         self.old_names = "http/dup" in [each.strip() for each in wanted]
         self.unread = Propagator.fields - Propagator.fields_of(config.propagation.extract)

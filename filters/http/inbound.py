@@ -189,12 +189,7 @@ class Inbound:
             verdict = _verdict(received)
             shape = self._shapes.server(key, exchange, target.route, verdict)
         shape.series.observe((exchange.end_ns - exchange.start_ns) / 1e9)
-        if received.action is Action.SAMPLE:
-            environment.stats.spans["made"] += 1
-        elif received.action is Action.RECORD_ONLY and shape.error and self._tracing.errors_always:
-            environment.stats.spans["error"] += 1
-        else:
-            environment.stats.spans["not_sampled"] += 1
+        if not self._tracing.contexts.keeps(received.action, shape.error):
             return
         parent_id = received.parent.span_id if received.parent is not None else b""
         pairs = self._pairs(exchange, received)

@@ -6,7 +6,7 @@ from filters.http import attributes as names
 from filters.http.context import CORRELATION_IDS, Fields, Tracing
 from filters.http.reader import Reader
 from filters.http.routes import Routes, Target
-from filters.http.spans import Peers, Shapes, finished
+from filters.http.spans import Peers, Shape, Shapes, finished
 from filters.shared import Pairs, candidate_links, carried_link, linked, linked_to, occurrence
 from filters.third_parties import ThirdParties
 from meshproxy.filter import Exchange
@@ -150,12 +150,39 @@ class Outbound:
 
     def on_end(self, exchange: Exchange, sent: Sent) -> None:
         """The response has ended: count it, and make the span."""
-        environment = self._environment
-        request = exchange.request
         decision = sent.decision
         self._linker.answered(decision, exchange.end_ns)
         if exchange.peek:
             self._reader.answered(exchange, decision, b"")
+        shape = self._shape(exchange, sent)
+        shape.series.observe((exchange.end_ns - exchange.start_ns) / 1e9)
+        if decision.cause is not None:
+            if shape.error:
+                decision.cause.failed(sent.key, sent.attempt)
+            else:
+                decision.cause.succeeded(sent.key)
+        if not self._tracing.contexts.keeps(sent.action, shape.error):
+            return
+        parent_id = decision.parent.span_id if decision.parent is not None else b""
+        # The span of a mended call hangs below our own SERVER span, in this very process.
+        remote = decision.cause is None or decision.parent is not decision.cause.context
+        self._environment.emit(
+            finished(
+                exchange,
+                shape,
+                sent.context,
+                parent_id,
+                self._pairs(exchange, sent),
+                _links(sent) if decision.candidates or sent.extracted is not None else (),
+                remote,
+                self._peers.of(exchange.connected_to, None),
+            )
+        )
+
+    def _shape(self, exchange: Exchange, sent: Sent) -> Shape:
+        """What the span has in common with those of other calls."""
+        request = exchange.request
+        decision = sent.decision
         failure = exchange.failure
         route = "" if request.line.method == b"CONNECT" else sent.target.route
         key = (
@@ -174,34 +201,7 @@ class Outbound:
         shape = self._shapes.get(key)
         if shape is None:
             shape = self._shapes.client(key, exchange, route, linked(decision))
-        shape.series.observe((exchange.end_ns - exchange.start_ns) / 1e9)
-        if decision.cause is not None:
-            if shape.error:
-                decision.cause.failed(sent.key, sent.attempt)
-            else:
-                decision.cause.succeeded(sent.key)
-        if sent.action is Action.SAMPLE:
-            environment.stats.spans["made"] += 1
-        elif sent.action is Action.RECORD_ONLY and shape.error and self._tracing.errors_always:
-            environment.stats.spans["error"] += 1
-        else:
-            environment.stats.spans["not_sampled"] += 1
-            return
-        parent_id = decision.parent.span_id if decision.parent is not None else b""
-        # The span of a mended call hangs below our own SERVER span, in this very process.
-        remote = decision.cause is None or decision.parent is not decision.cause.context
-        environment.emit(
-            finished(
-                exchange,
-                shape,
-                sent.context,
-                parent_id,
-                self._pairs(exchange, sent),
-                _links(sent) if decision.candidates or sent.extracted is not None else (),
-                remote,
-                self._peers.of(exchange.connected_to, None),
-            )
-        )
+        return shape
 
     def _pairs(self, exchange: Exchange, sent: Sent) -> Pairs:
         pairs: Pairs = []

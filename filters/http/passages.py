@@ -7,7 +7,10 @@ from filters.shared import Pairs, candidate_links, linked, linked_to, tell_failu
 from meshproxy.filter import Passage
 from meshproxy.linking.call import Call, Decision
 from meshproxy.trace.context import SpanContext
+from meshproxy.trace.sampling import Action
 from meshproxy.trace.span import Kind, Span, SpanShape
+
+State = tuple[SpanContext, Action, Decision]
 
 
 class Passages:
@@ -17,7 +20,7 @@ class Passages:
         self._tracing = tracing
         self._environment = tracing.environment
 
-    def on_open(self, passage: Passage) -> tuple[SpanContext, Decision] | None:
+    def on_open(self, passage: Passage) -> State | None:
         """Find the request that the connection was opened for."""
         if passage.scope.inbound:
             return None
@@ -30,21 +33,17 @@ class Passages:
         )
         decision = self._environment.linker.link(call)
         decision.gap = None  # what is inside may carry its context all the same
-        context, _ = self._tracing.contexts.of_call(decision, None)
-        return context, decision
+        context, action = self._tracing.contexts.of_call(decision, None)
+        return context, action, decision
 
-    def on_close(self, passage: Passage, state: tuple[SpanContext, Decision] | None) -> None:
+    def on_close(self, passage: Passage, state: State | None) -> None:
         """Make the span, if the trace is sampled or the connection failed."""
         if state is None:
             return
-        context, decision = state
+        context, action, decision = state
         self._environment.linker.answered(decision, passage.end_ns)
-        failed = passage.failure is not None
-        if not context.sampled and not (failed and self._tracing.errors_always):
-            self._environment.stats.spans["not_sampled"] += 1
-            return
-        self._environment.stats.spans["made" if context.sampled else "error"] += 1
-        self._environment.emit(_span(passage, context, decision))
+        if self._tracing.contexts.keeps(action, passage.failure is not None):
+            self._environment.emit(_span(passage, context, decision))
 
 
 def _span(passage: Passage, context: SpanContext, decision: Decision) -> Span:

@@ -7,13 +7,11 @@ from typing import ClassVar, cast
 from filters.http.context import CORRELATION_IDS, Tracing
 from filters.http.inbound import Inbound, Received
 from filters.http.outbound import Outbound, Sent
-from filters.http.passages import Passages
+from filters.http.passages import Passages, State
 from filters.http.reader import Reader
 from filters.http.routes import Routes
 from filters.http.spans import Shapes
 from meshproxy.filter import Environment, Exchange, Filter, Passage
-from meshproxy.linking.call import Decision
-from meshproxy.trace.context import SpanContext
 from meshproxy.trace.propagator import Propagator
 
 
@@ -64,4 +62,4 @@ class HttpTracing(Filter):
 
     def on_close(self, passage: Passage, state: object) -> None:
         """Finish the span of a connection."""
-        self._passages.on_close(passage, cast("tuple[SpanContext, Decision] | None", state))
+        self._passages.on_close(passage, cast("State | None", state))

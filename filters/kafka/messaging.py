@@ -13,7 +13,7 @@ from meshproxy.filter import Environment, Passage
 from meshproxy.stats import Series
 from meshproxy.trace.context import SpanContext
 from meshproxy.trace.propagator import Extracted, Propagator
-from meshproxy.trace.sampling import SamplingRequest
+from meshproxy.trace.sampling import Action, SamplingRequest
 from meshproxy.trace.span import AttributeValue, Kind, Span, SpanShape
 from meshproxy.wire.kafka.batches import Record, headers
 from meshproxy.wire.kafka.splice import Addition
@@ -71,7 +71,6 @@ class Messaging:
         self.contexts = Contexts(environment)
         self.stats = environment.stats
         self.linker = environment.linker
-        self.errors_always = environment.config.sampling.errors == "always"
         self._propagator = Propagator(propagation.extract, propagation.inject)
         self._shapes: dict[Key, Shape] = {}
 
@@ -125,16 +124,10 @@ class Messaging:
             found = self._shapes[key] = Shape(shape, series)
         return found
 
-    def emit(self, span: Span, sampled: bool, failed: bool = False) -> None:
+    def emit(self, span: Span, action: Action, failed: bool = False) -> None:
         """Give a finished span to the exporters, if it is to be kept."""
-        if sampled:
-            self.stats.spans["made"] += 1
-        elif failed and self.errors_always:
-            self.stats.spans["error"] += 1
-        else:
-            self.stats.spans["not_sampled"] += 1
-            return
-        self.environment.emit(span)
+        if self.contexts.keeps(action, failed):
+            self.environment.emit(span)
 
 
 OPERATION_TYPES: Final = {"send": "send", "poll": "receive", "receive": "receive"}

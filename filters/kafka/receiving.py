@@ -99,7 +99,7 @@ class Receiving:
             shape.span, context, b"", batch.asked_ns, batch.now_ns, pairs,
             parent_remote=False, links=links,
         )  # fmt: skip
-        self._messaging.emit(span, action is Action.SAMPLE)
+        self._messaging.emit(span, action)
 
     def _count(self, batch: Received, context: SpanContext) -> None:
         messages = batch.messages
@@ -148,7 +148,7 @@ class Receiving:
             shape.span, context, parent.span_id if parent is not None else b"",
             batch.now_ns, batch.now_ns, pairs,
         )  # fmt: skip
-        messaging.emit(span, action is Action.SAMPLE)
+        messaging.emit(span, action)
         return context
 
     def done(self, causes: Sequence[Cause], now_ns: int) -> None:

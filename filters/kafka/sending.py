@@ -332,4 +332,4 @@ class Producing:
         )
         if error:
             tell_failure(span, Failure(error, f"The broker answered {error}."))
-        self._messaging.emit(span, sending.action is Action.SAMPLE, bool(error))
+        self._messaging.emit(span, sending.action, bool(error))

@@ -10,6 +10,7 @@ from meshproxy.linking.call import Decision
 from meshproxy.linking.gaps import Gap, Occurrence
 from meshproxy.trace.context import RANDOM, SpanContext
 from meshproxy.trace.ids import span_id_from, trace_id_from
+from meshproxy.trace.propagator import Extracted
 from meshproxy.trace.sampling import Action, Rule, Sampler, SamplingRequest
 from meshproxy.trace.span import AttributeValue, Event, Link, Span, Status
 
@@ -100,6 +101,20 @@ class Contexts:
         found = self.sampler.sample(request, None, trace_id, self._clock())
         flags = new_flags(None, found.action is Action.SAMPLE)
         return SpanContext(trace_id, self.ids.span_id(), flags, found.tracestate), found.action
+
+    def received(
+        self, extracted: Extracted, request: SamplingRequest | None
+    ) -> tuple[SpanContext, Action]:
+        """The context of a span for what came in; where that is dropped, the one that came in."""
+        parent = extracted.context
+        if parent is None:
+            return self.root(request)
+        found = self.sampler.sample(request, extracted, parent.trace_id, self._clock())
+        if found.action is Action.DROP:
+            return parent, found.action
+        flags = new_flags(parent, found.action is Action.SAMPLE)
+        context = SpanContext(parent.trace_id, self.ids.span_id(), flags, found.tracestate)
+        return context, found.action
 
     def child(self, parent: SpanContext) -> tuple[SpanContext, Action]:
         """The context of a span below another one, sampled as that is."""

@@ -216,7 +216,10 @@ class Conversation:
     in ``to_upstream`` and ``to_client``, empties both, and calls `passed`. If ``work`` is set then,
     it reads no more from the client, has the work run in a thread, and calls `resume`. An exception
     out of any of these ends the connection; those in ``errors`` are only counted and logged, since
-    the bytes passed all the same. Times are Unix nanoseconds.
+    the bytes passed all the same. ``notices`` are what the owner should know, as event, reason and
+    detail; they are logged. While ``more`` is set there is more to do in `passed` than others
+    should have to wait for: it is called again after their turn, and till then the server is not
+    read from. Times are Unix nanoseconds.
     """
 
     def __init__(self, passage: Passage) -> None:
@@ -225,6 +228,8 @@ class Conversation:
         self.to_client: list[bytes] = []
         self.work: Work | None = None
         self.errors: list[Exception] = []
+        self.notices: list[tuple[str, str, str]] = []
+        self.more = False
 
     @property
     def quiet(self) -> bool:

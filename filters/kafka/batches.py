@@ -16,9 +16,9 @@ Identity = tuple[str, int, int, int, int, int]
 def identity_of(topic: str, partition: int, head: BatchHead) -> Identity:
     """What tells a batch from all others: its sequence number, or else its content and time."""
     if head.producer_id >= 0 and head.base_sequence >= 0:
-        # With the count: a client may split a batch that was too large.
+        # With the content: a client may split a batch that was too large.
         return (topic, partition, head.producer_id, head.producer_epoch, head.base_sequence,
-                head.count)  # fmt: skip
+                head.crc)  # fmt: skip
     return (topic, partition, -1, head.crc, head.count, head.base_timestamp)
 
 

@@ -38,6 +38,8 @@ class Handled:
 
 Partition = tuple[str, int]
 """Topic and partition."""
+GroupPartition = tuple[str, str, int]
+"""Consumer group, topic and partition."""
 
 
 class Cluster:
@@ -48,16 +50,19 @@ class Cluster:
         self._groups: dict[str, str] = {}
         self._batches: dict[Identity, Batch] = {}
         self._failed: dict[Batch, int] = {}
-        self._handled: dict[Partition, deque[Handled]] = {}
+        self._handled: dict[GroupPartition, deque[Handled]] = {}
+        self._rewound: set[GroupPartition] = set()
         self._limits: dict[str, int] = {}
 
     # Names
 
     def name_topics(self, found: list[tuple[bytes, str]]) -> None:
         """Topics have these ids."""
-        if len(self._topics) + len(found) > MOST_TOPICS:
+        new = [pair for pair in found if pair[0] not in self._topics]
+        if len(self._topics) + len(new) > MOST_TOPICS:
             self._topics.clear()
-        self._topics.update(found[:MOST_TOPICS])
+            new = found[:MOST_TOPICS]
+        self._topics.update(new)
 
     def topic(self, name: str, topic_id: bytes) -> str:
         """The name of a topic that goes by name or id; the id itself if that is not known."""
@@ -90,10 +95,10 @@ class Cluster:
     def sent_before(self, identity: Identity) -> Batch | None:
         """The batch that a client sends again, if that is what it does.
 
-        Without a producer id, a batch equal to one that is settled is another one.
+        Without a producer id, a batch equal to one that has not failed is another one.
         """
         batch = self._batches.get(identity)
-        if batch is None or (batch.settled and not batch.is_idempotent):
+        if batch is None or (batch not in self._failed and not batch.is_idempotent):
             return None
         self._failed.pop(batch, None)
         return batch
@@ -126,32 +131,41 @@ class Cluster:
 
     def handle(self, partition: Partition, handled: Handled) -> None:
         """A consumer was given messages."""
-        waiting = self._handled.get(partition)
+        key = (handled.group, *partition)
+        waiting = self._handled.get(key)
         if waiting is None:
-            waiting = self._handled[partition] = deque()
+            waiting = self._handled[key] = deque()
+        if waiting and waiting[-1].offset > handled.offset:
+            self._rewound.add(key)
         waiting.append(handled)
 
     def committed(self, group: str, partition: Partition, offset: int) -> list[Cause]:
         """What a group is done with, now that it committed everything before ``offset``."""
-        waiting = self._handled.get(partition)
-        if waiting is None:
-            return []
+        found = self._done((group, *partition), offset)
+        if group:
+            found += self._done(("", *partition), offset)
+        return found
+
+    def _done(self, key: GroupPartition, offset: int) -> list[Cause]:
         found: list[Cause] = []
-        left: deque[Handled] = deque()
-        for each in waiting:
-            if each.offset < offset and (each.group == group or not each.group):
-                found.append(each.cause)
-            else:
-                left.append(each)
-        self._handled[partition] = left
+        waiting = self._handled.get(key)
+        if waiting is None:
+            return found
+        if key in self._rewound:  # not in order of their offsets
+            found += [each.cause for each in waiting if each.offset < offset]
+            self._handled[key] = deque([each for each in waiting if each.offset >= offset])
+            return found
+        while waiting and waiting[0].offset < offset:
+            found.append(waiting.popleft().cause)
         return found
 
     def long_handled(self, now_ns: int) -> list[Cause]:
         """What was given to consumers so long ago that it counts as done with."""
         found: list[Cause] = []
-        for partition, waiting in tuple(self._handled.items()):
+        for key, waiting in tuple(self._handled.items()):
             while waiting and waiting[0].at_ns <= now_ns - HANDLED_NS:
                 found.append(waiting.popleft().cause)
             if not waiting:
-                del self._handled[partition]
+                del self._handled[key]
+                self._rewound.discard(key)
         return found

@@ -13,6 +13,7 @@ from typing import Final
 from filters.kafka.messaging import Line
 from filters.kafka.outgoing import Outgoing
 from filters.kafka.parts import Parts, Speaker
+from filters.kafka.receiving import Unread
 from meshproxy.filter import Conversation, Filter, Places
 from meshproxy.wire.kafka import addresses, api_versions, fetch, groups, produce
 from meshproxy.wire.kafka.apis import (
@@ -28,12 +29,31 @@ from meshproxy.wire.kafka.apis import (
     TXN_OFFSET_COMMIT,
     understood,
 )
-from meshproxy.wire.kafka.frames import Frames, Piece
+from meshproxy.wire.kafka.frames import Frames, Piece, frame_size
 from meshproxy.wire.kafka.primitives import Malformed
 from meshproxy.wire.kafka.requests import RequestHead, correlation_id, read_request_head
 
 CHANGED: Final = frozenset({API_VERSIONS, METADATA, FIND_COORDINATOR, DESCRIBE_CLUSTER})
 """APIs whose answers are changed."""
+
+
+LARGEST_REQUEST: Final = 100 * 2**20
+"""Brokers refuse more by default (socket.request.max.bytes), and do not wait for all of it."""
+READ_AT_ONCE: Final = 2**20
+"""Bytes of fetched records, uncompressed, that are read before others have their turn."""
+
+PASSES_UNREAD: Final = "connection passes unread"
+WHY: Final = {
+    "request_unparsed": "What the client sends are no requests to Kafka that can be read. Does it "
+    "speak TLS? Towards the sidecar its security.protocol is PLAINTEXT or SASL_PLAINTEXT.",
+    "response_unparsed": "What the broker sends are no answers of Kafka.",
+    "out_of_step": "The broker answers what was not asked.",
+    "sasl_opaque": "SaslHandshake version 0: what follows has no frames that say what they are.",
+    "request_too_large": "A request is larger than frame_bytes, and does not say early enough "
+    "whether it will be answered.",
+}
+"""Why a connection is not understood any more, for its owner."""
+OWN_ADDRESSES: Final = "brokers' own addresses passed on"
 
 
 class Pending:
@@ -65,9 +85,11 @@ class KafkaConversation(Conversation):
         self._waiting: deque[Piece] = deque()
         self._pending: deque[Pending] = deque()
         self._current: Pending | None = None
-        self._fetched: list[tuple[bytes, Pending]] = []
+        self._fetched: deque[Unread] = deque()
+        self._begun = False
         self._asks_unread = False
         self._answers_unread = False
+        self._reason = ""
 
     def renew(self, speaker: Filter) -> None:
         """The configuration has changed."""
@@ -84,11 +106,23 @@ class KafkaConversation(Conversation):
 
     def _event(self, name: str, detail: str = "") -> None:
         self._stats.kafka[name, detail] += 1
+        if name in WHY:
+            self._reason = name
+
+    def _opaque(self) -> None:
+        """From now on not everything is understood."""
+        self._event("opaque")
+        self.notices.append((PASSES_UNREAD, self._reason, WHY.get(self._reason, "")))
 
     # Requests
 
     def from_client(self, data: bytes, now_ns: int) -> None:
         """Requests, or parts of them."""
+        if not self._begun:
+            self._begun = True
+            if frame_size(data) > max(self._limit, LARGEST_REQUEST):  # HTTP or TLS, rather
+                self._event("request_unparsed")
+                self._ask_unread()
         if self._asks_unread:
             self._waiting.append(Piece(data, False, False, len(data)))
         else:
@@ -160,6 +194,8 @@ class KafkaConversation(Conversation):
                 self._committed(group or "", groups.read_offset_commit(frame, head), now_ns)
         except Malformed:
             self._event("request_unparsed", _name(head.key))
+        except Exception as error:
+            self._broken(error)
 
     def _committed(self, group: str, commits: list[groups.Committed], now_ns: int) -> None:
         cluster = self._line.cluster
@@ -249,6 +285,9 @@ class KafkaConversation(Conversation):
             data = self._understood(data, pending, now_ns)
         else:
             self._event("response_too_large", _name(pending.key))
+            if pending.key in CHANGED:
+                detail = f"An answer to {_name(pending.key)} is larger than frame_bytes."
+                self.notices.append((OWN_ADDRESSES, "response_too_large", detail))
             self._parts.producing.unknown(pending.outgoing, now_ns)
         self.to_client.append(data)
         if pending.key == SASL_HANDSHAKE and pending.version == 0:
@@ -271,7 +310,7 @@ class KafkaConversation(Conversation):
         try:
             if pending.key == FETCH:
                 frame = fetch.rewrite(data, pending.version, self._place)
-                self._fetched.append((frame, pending))
+                self._fetched.append(Unread(frame, pending.version, pending.asked_ns))
                 return frame
             if pending.key == PRODUCE:
                 return self._produced(data, pending, now_ns)
@@ -317,24 +356,26 @@ class KafkaConversation(Conversation):
 
     def passed(self, now_ns: int) -> None:
         """The client has what it asked for: time to read it."""
-        if not self._fetched:
-            return
-        fetched, self._fetched = self._fetched, []
-        for frame, pending in fetched:
+        budget = READ_AT_ONCE
+        while self._fetched and budget > 0:
+            unread = self._fetched[0]
             try:
-                self._parts.receiving.read(
-                    self._line, frame, pending.version, pending.asked_ns, now_ns
-                )
+                budget -= self._parts.receiving.read(self._line, unread, now_ns, budget)
+                if not unread.partitions:
+                    self._fetched.popleft()
             except Malformed:
-                self._event("response_unparsed", _name(pending.key))
+                self._fetched.popleft()
+                self._event("response_unparsed", _name(FETCH))
             except Exception as error:
+                self._fetched.popleft()
                 self._broken(error)
+        self.more = bool(self._fetched)
 
     # Ends
 
     def _ask_unread(self) -> None:
         """From now on requests pass unread; answers, once those to earlier requests were given."""
-        self._event("opaque")
+        self._opaque()
         self._asks_unread = True
         self._answer()
         if self._answers_unread:
@@ -345,7 +386,7 @@ class KafkaConversation(Conversation):
         self._answers_unread = True
         self._forget(now_ns)
         if not self._asks_unread:
-            self._event("opaque")
+            self._opaque()
             self._asks_unread = True
             self._let_go_of_asks()
             self._go_on(now_ns)
@@ -364,7 +405,11 @@ class KafkaConversation(Conversation):
         self.errors.append(error)
 
     def client_ended(self, now_ns: int) -> None:
-        """The client sends no more."""
+        """The client sends no more; what it was given and did not work on does not matter."""
+        for _ in self._fetched:
+            self._event("fetch_unread")
+        self._fetched.clear()
+        self.more = False
         for piece in self._waiting:
             self.to_upstream.append(piece.data)
         self._waiting.clear()
@@ -379,7 +424,9 @@ class KafkaConversation(Conversation):
             self.to_client.append(held)
 
     def close(self, now_ns: int) -> None:
-        """What was not answered will not be."""
+        """What was not answered will not be, and what was not read is not worked on."""
+        self._fetched.clear()
+        self.more = False
         self._forget(now_ns)
 
 

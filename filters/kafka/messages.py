@@ -51,13 +51,15 @@ class Message:
 class Messages:
     """What is known of the messages of one partition in one response.
 
-    ``count`` are all, ``without`` those that carry no context. ``contexts`` are the different ones
-    that the others carry, `MOST_LINKS` at most. ``single`` are the messages themselves, if they are
-    no more than `FEW` or if ``each`` is wanted. ``unread`` counts batches that could not be read or
-    were too large, ``old`` those of a format that has no headers.
+    ``size`` is what was read so far, uncompressed, in bytes. ``count`` are all messages,
+    ``without`` those that carry no context. ``contexts`` are the different ones that the others
+    carry, `MOST_LINKS` at most. ``single`` are the messages themselves, if they are no more than
+    `FEW` or if ``each`` is wanted. ``unread`` counts batches that could not be read or were too
+    large, ``old`` those of a format that has no headers.
     """
 
     def __init__(self, messaging: Messaging, each: bool) -> None:
+        self.size = 0
         self.count = 0
         self.without = 0
         self.contexts: list[Extracted] = []
@@ -70,22 +72,23 @@ class Messages:
         self._each = each
         self._known: dict[tuple[tuple[bytes, bytes], ...], Extracted] = {}
 
-    def read(self, data: bytes, start: int, end: int) -> None:
-        """Read all batches in ``data[start:end]``. The last one may be cut off."""
-        at = start
-        while at < end:
-            try:
-                head = read_head(data, at, end)
-            except Malformed:
-                self.unread += 1
-                return
-            if head is None:
-                return
-            try:
-                self._batch(data, head)
-            except Malformed:
-                self.unread += 1
-            at = head.end
+    def read(self, data: bytes, at: int, end: int) -> int:
+        """Read the batch at ``at``; returns where the next one begins, ``end`` if there is none.
+
+        The last batch may be cut off.
+        """
+        try:
+            head = read_head(data, at, end)
+        except Malformed:
+            self.unread += 1
+            return end
+        if head is None:
+            return end
+        try:
+            self._batch(data, head)
+        except Malformed:
+            self.unread += 1
+        return head.end
 
     def _batch(self, data: bytes, head: BatchHead) -> None:
         if head.magic != MAGIC:
@@ -95,9 +98,11 @@ class Messages:
             return
         if head.codec:
             content = payload(data, head, LARGEST)
+            self.size += len(content)
             found = records(content, head.count)
         else:
             content = data  # read where it lies
+            self.size += head.end - head.at
             found = records(data, head.count, head.records_at, head.end)
         if self.first_offset < 0:
             self.first_offset = head.base_offset + found[0].offset_delta

@@ -130,6 +130,7 @@ class Messaging:
             self.environment.emit(span)
 
 
+MESSAGE_COUNT: Final = "messaging.batch.message_count"
 OPERATION_TYPES: Final = {"send": "send", "poll": "receive", "receive": "receive"}
 
 
@@ -169,7 +170,7 @@ def request_ids(pairs: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
     """By what an application may know a message, of its headers."""
     found: list[bytes] = []
     for name, value in pairs:
-        if value and name.lower() in REQUEST_IDS:
+        if value and name.lower() in REQUEST_IDS and value not in found:
             found.append(value)
     return tuple(found)
 

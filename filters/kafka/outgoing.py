@@ -69,11 +69,11 @@ class Splicing:
         except Malformed:
             self.failed = True
             return
-        self.added = injected.added
-        self.kept = injected.kept
         if injected.added:
             kind = framing(head.codec, self._frame, head.records_at)
             self.pieces = rebuilt(self._frame, head, injected.payload, kind)
+        self.added = injected.added
+        self.kept = injected.kept
 
     def release(self) -> None:
         """Keep no bytes."""
@@ -110,12 +110,19 @@ class Outgoing(Work):
             self.heavy = self._compressed > LOOP_BYTES
 
     def run(self) -> None:
-        """Read, or write, all batches."""
+        """Read, or write, all batches. Those for which that raises go out as they are."""
+        raised: Exception | None = None
         for splicing in self.splicings:
-            if self._writing:
-                splicing.write()
-            else:
-                splicing.read()
+            try:
+                if self._writing:
+                    splicing.write()
+                else:
+                    splicing.read()
+            except Exception as error:
+                splicing.failed = True
+                raised = error
+        if raised is not None:
+            raise raised
 
     def next(self) -> None:
         """What `run` had to do is done."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 from filters.kafka.cluster import Handled
 from filters.kafka.messages import FEW, Message, Messages
-from filters.kafka.messaging import Line, Messaging, message_attributes, request_ids, text_of
+from filters.kafka.messaging import (
+    MESSAGE_COUNT,
+    Line,
+    Messaging,
+    message_attributes,
+    request_ids,
+    text_of,
+)
 from filters.shared import Pairs, new_flags
 from meshproxy.linking.gaps import Gap, Occurrence
 from meshproxy.linking.inflight import Cause
@@ -31,18 +39,35 @@ class Receiving:
         self._linker = messaging.linker
         self._gaps = messaging.environment.gaps
 
-    def read(self, line: Line, frame: bytes, version: int, asked_ns: int, now_ns: int) -> None:
-        """A response to Fetch has passed; it was asked for at ``asked_ns``. Raises `Malformed`."""
-        for fetched in fetch.read_response(frame, version):
-            if fetched.end > fetched.start:
-                self._partition(line, frame, fetched, asked_ns, now_ns)
+    def read(self, line: Line, unread: Unread, now_ns: int, budget: int) -> int:
+        """Read on in a response, batch by batch, until about ``budget`` bytes were read.
+
+        Returns how many were, uncompressed. Raises `Malformed`.
+        """
+        frame = unread.frame
+        if not unread.begun:
+            unread.begin()
+        read = 0
+        while read < budget and unread.partitions:
+            fetched = unread.partitions[0]
+            messages = unread.messages
+            if messages is None:
+                messages = Messages(self._messaging, line.settings.consumer_spans)
+                unread.messages = messages
+                unread.at = fetched.start
+            before = messages.size
+            unread.at = messages.read(frame, unread.at, fetched.end)
+            read += messages.size - before
+            if unread.at >= fetched.end:
+                unread.messages = None
+                unread.partitions.popleft()
+                self._partition(line, fetched, messages, unread.asked_ns, now_ns)
+        return read
 
     def _partition(
-        self, line: Line, frame: bytes, fetched: fetch.Fetched, asked_ns: int, now_ns: int
+        self, line: Line, fetched: fetch.Fetched, messages: Messages, asked_ns: int, now_ns: int
     ) -> None:
         topic = line.cluster.topic(fetched.topic, fetched.topic_id)
-        messages = Messages(self._messaging, line.settings.consumer_spans)
-        messages.read(frame, fetched.start, fetched.end)
         if messages.unread:
             self._stats.message(RECEIVE, topic, "unread_batch", messages.unread)
         if messages.old:
@@ -61,12 +86,12 @@ class Receiving:
         for message in messages.single:
             given = message.extracted.context
             if batch.line.settings.consumer_spans:
-                given = self._consumer_span(batch, message, given)
+                given = self._consumer_span(batch, message)
             if followed:
                 # What a message without context causes belongs to the fetch at least.
                 self._follow(batch, message, given if given is not None else context)
         if not followed:
-            self._begin(batch, messages.last_offset, context, b"", ())
+            self._follow_all(batch, context)
 
     def _context(self, batch: Received) -> tuple[SpanContext, Action]:
         """A receive span begins a trace of its own, kept if one that it links to is."""
@@ -91,7 +116,7 @@ class Receiving:
         )
         shape.series.observe((batch.now_ns - batch.asked_ns) / 1e9)
         pairs: Pairs = [
-            ("messaging.batch.message_count", messages.count),
+            (MESSAGE_COUNT, messages.count),
             ("messaging.kafka.offset", messages.first_offset),
         ]
         links = [Link(each.context) for each in messages.contexts if each.context is not None]
@@ -107,32 +132,29 @@ class Receiving:
         group = batch.group or UNKNOWN_GROUP
         if right:
             self._stats.message(RECEIVE, batch.topic, "with_context", right)
-            self._gaps.call(group, batch.topic, None, right)
+            self._gaps.received(group, batch.topic, None, right)
         if messages.without:
             self._stats.message(RECEIVE, batch.topic, "without_context", messages.without)
             lost = Occurrence(Gap.CONSUMER_LOST, "none", context.trace_id, batch.now_ns)
-            self._gaps.call(group, batch.topic, lost, messages.without)
+            self._gaps.received(group, batch.topic, lost, messages.without)
 
     def _follow(self, batch: Received, message: Message, context: SpanContext) -> None:
         """One message that may be what the service works on."""
-        ids = request_ids(message.headers)
-        cause = self._begin(batch, message.offset, context, message.extracted.baggage, ids)
+        cause = _cause(batch, context, message.extracted.baggage)
+        cause.correlation_ids = request_ids(message.headers)
+        self._begin(batch, message.offset, cause)
         content = self._linker.content
         if content.wants(batch.now_ns):
             content.hold(
                 cause, content.tokens.read(text_of(message.payload, message.record), batch.now_ns)
             )
 
-    def _consumer_span(
-        self, batch: Received, message: Message, parent: SpanContext | None
-    ) -> SpanContext:
+    def _consumer_span(self, batch: Received, message: Message) -> SpanContext:
         """The span of a single message, below its producer's."""
         messaging = self._messaging
-        if parent is None:
-            request = messaging.sampling_request(RECEIVE, batch.topic)
-            context, action = messaging.contexts.root(request)
-        else:
-            context, action = messaging.contexts.child(parent)
+        parent = message.extracted.context
+        request = messaging.sampling_request(RECEIVE, batch.topic)
+        context, action = messaging.contexts.received(message.extracted, request)
         if action is Action.DROP:
             return context
         extra = (*batch.group_attributes(), ("meshproxy.propagation", "ok" if parent else "root"))
@@ -141,6 +163,7 @@ class Receiving:
         shape = messaging.shape(
             batch.line.origin, RECEIVE, Kind.CONSUMER, batch.topic, batch.partition, extra, ""
         )
+        shape.series.observe(0.0)  # a moment, as the span is
         pairs = message_attributes(message.payload, message.record)
         pairs.append(("messaging.kafka.offset", message.offset))
         pairs += message.extracted.attributes
@@ -157,23 +180,52 @@ class Receiving:
             self._linker.end(cause, now_ns)
         self._stats.messages_in_flight -= len(causes)
 
-    def _begin(
-        self,
-        batch: Received,
-        offset: int,
-        context: SpanContext,
-        baggage: bytes,
-        ids: tuple[bytes, ...],
-    ) -> Cause:
+    def _follow_all(self, batch: Received, context: SpanContext) -> None:
+        """Many messages, together what the service works on."""
+        cause = _cause(batch, context, b"")
+        cause.many = True
+        known = {each.context.trace_id: None for each in batch.messages.contexts if each.context}
+        cause.traces = tuple(known)
+        self._begin(batch, batch.messages.last_offset, cause)
+
+    def _begin(self, batch: Received, offset: int, cause: Cause) -> None:
         """From now on the service may be working on it."""
-        cause = Cause(context, f"{RECEIVE} {batch.topic}", batch.now_ns, b"", baggage)
-        cause.correlation_ids = ids
-        cause.carrier = batch.line.passage
         self._linker.begin(cause, batch.now_ns)
         self._stats.messages_in_flight += 1
         partition = (batch.topic, batch.partition)
         batch.line.cluster.handle(partition, Handled(batch.group, offset, cause, batch.now_ns))
-        return cause
+
+
+def _cause(batch: Received, context: SpanContext, baggage: bytes) -> Cause:
+    cause = Cause(context, f"{RECEIVE} {batch.topic}", batch.now_ns, b"", baggage)
+    cause.carrier = batch.line.passage
+    return cause
+
+
+class Unread:
+    """A response to Fetch that has passed and is to be read, or the rest of it.
+
+    It was asked for at ``asked_ns``, Unix nanoseconds. ``partitions`` are those that are left, once
+    it has ``begun``; of the first, what was read so far is in ``messages``, up to ``at``.
+    """
+
+    __slots__ = ("asked_ns", "at", "begun", "frame", "messages", "partitions", "version")
+
+    def __init__(self, frame: bytes, version: int, asked_ns: int) -> None:
+        self.frame = frame
+        self.version = version
+        self.asked_ns = asked_ns
+        self.begun = False
+        self.partitions: deque[fetch.Fetched] = deque()
+        self.messages: Messages | None = None
+        self.at = 0
+
+    def begin(self) -> None:
+        """Find the partitions. Raises `Malformed`."""
+        self.begun = True
+        for fetched in fetch.read_response(self.frame, self.version):
+            if fetched.end > fetched.start:
+                self.partitions.append(fetched)
 
 
 class Received:

@@ -7,6 +7,7 @@ from typing import Final
 
 from filters.kafka.batches import Batch, Sending, identity_of
 from filters.kafka.messaging import (
+    MESSAGE_COUNT,
     Line,
     Messaging,
     has_context,
@@ -38,6 +39,7 @@ from meshproxy.wire.kafka.requests import RequestHead
 from meshproxy.wire.kafka.splice import Addition
 
 SEND: Final = "send"
+CONNECTION_LOST: Final = "connection_lost"
 INJECTED: Final = "injected"
 CARRYING: Final = "carried"
 
@@ -100,7 +102,12 @@ class Producing:
     def _decide(self, line: Line, splicing: Splicing, now_ns: int) -> None:
         payload = splicing.payload
         if not line.settings.per_record:
-            self._add(line, splicing, read_record(payload, 0, len(payload)), now_ns)
+            inflight = self._environment.inflight
+            record = read_record(payload, 0, len(payload))
+            if inflight.idle or inflight.is_crowd(1):
+                # What the context of one record says is not so of those that carry none.
+                record = _without_context(payload, splicing.head.count, record)
+            self._add(line, splicing, record, now_ns)
             return
         for record in records(payload, splicing.head.count):
             self._add(line, splicing, record, now_ns)
@@ -128,7 +135,7 @@ class Producing:
         self._count(batch.topic, decision, context, call)
         pairs: Pairs
         if call.several:
-            pairs = [("messaging.batch.message_count", splicing.head.count)]
+            pairs = [(MESSAGE_COUNT, splicing.head.count)]
         else:
             pairs = message_attributes(payload, record)
         sending = Sending(decision, context, action, record.offset_delta, pairs)
@@ -191,6 +198,8 @@ class Producing:
         least = 2.0
         cause: Cause | None = None
         for record in records(splicing.payload, splicing.head.count):
+            if has_context(splicing.payload, record):
+                continue  # goes its own way
             tokens = content.tokens.read(text_of(splicing.payload, record), now_ns)
             found = content.judge(tokens, self._environment.inflight)
             if found is None or len(found.causes) != 1:
@@ -222,6 +231,8 @@ class Producing:
                 self._stats.message(SEND, batch.topic, INJECTED, splicing.added)
                 if splicing.kept:
                     self._stats.message(SEND, batch.topic, CARRYING, splicing.kept)
+                    if batch.spans and not line.settings.per_record:
+                        batch.spans[0].pairs = [(MESSAGE_COUNT, splicing.added)]
             else:
                 self._stats.message(SEND, batch.topic, result, splicing.head.count)
             if result == CARRYING:  # whoever put the contexts there has made the spans
@@ -270,7 +281,9 @@ class Producing:
                 continue
             if each.error in (errors.NONE, errors.DUPLICATE_SEQUENCE_NUMBER):
                 self._finish(batch, now_ns, each.base_offset, "")
-            elif each.error in errors.RETRIABLE:
+            elif each.error in errors.RETRIABLE or (
+                batch.is_idempotent and each.error in errors.RETRIED_IN_ORDER
+            ):
                 self._fail(line, batch, errors.name_of(each.error), now_ns)
             else:
                 if each.error == errors.MESSAGE_TOO_LARGE and batch.injected:
@@ -280,7 +293,7 @@ class Producing:
     def lost(self, line: Line, outgoing: Outgoing, now_ns: int) -> None:
         """The connection ended before the answer came."""
         for splicing in outgoing.splicings:
-            self._fail(line, splicing.batch, "connection_lost", now_ns)
+            self._fail(line, splicing.batch, CONNECTION_LOST, now_ns)
 
     def give_up(self, batch: Batch) -> None:
         """The client did not try again."""
@@ -331,5 +344,16 @@ class Producing:
             links=links,
         )
         if error:
-            tell_failure(span, Failure(error, f"The broker answered {error}."))
+            lost = error == CONNECTION_LOST
+            text = "The connection ended before the broker answered."
+            tell_failure(span, Failure(error, text if lost else f"The broker answered {error}."))
         self._messaging.emit(span, sending.action, bool(error))
+
+
+def _without_context(payload: bytes, count: int, first: Record) -> Record:
+    """The first record of a batch that carries no context; if all do, the first of all."""
+    if count > 1 and has_context(payload, first):
+        for record in records(payload, count):
+            if not has_context(payload, record):
+                return record
+    return first

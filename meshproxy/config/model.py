@@ -29,6 +29,7 @@ HeaderValue = Annotated[str, Meta(extra={"kind": "header value"})]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+NodeId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Protocol = Literal["auto", "http", "opaque"]
 OutboundProtocol = Literal["auto", "http", "opaque", "kafka"]
 Trust = Literal["mesh", "edge"]
@@ -152,6 +153,14 @@ class Kafka(Record, frozen=True):
             "otherwise at any free port. The listener's port plus 1 when not given"
         ),
     ] = None
+    broker_ids: Annotated[
+        tuple[NodeId, ...],
+        Meta(
+            description="node ids of brokers whose ports are opened at the start, before anything "
+            "was asked: aiokafka and kafka-python come back to those after a restart, and not to "
+            "the listener's own"
+        ),
+    ] = ()
 
 
 class Outbound(Record, frozen=True):

@@ -29,6 +29,11 @@ class Address:
 
         Raises ValueError, with a message for people, for anything else.
         """
+        if "," in text:
+            raise ValueError(
+                "must be a single address; of a Kafka cluster, one broker is enough: "
+                "the others are found through it"
+            )
         address = cls.parse_listen(text)
         if not address.host:
             raise ValueError('needs a host before the port, such as "127.0.0.1:8080"')
@@ -44,6 +49,8 @@ class Address:
         """
         if "//" in text:
             raise ValueError('must be an address such as "127.0.0.1:8080", not a URL')
+        if "," in text:
+            raise ValueError("must be a single address")
         host, colon, port = text.rpartition(":")
         if host.startswith("["):
             if not host.endswith("]"):

@@ -13,6 +13,7 @@ import atexit
 import logging
 import os
 import socket
+import sys
 import threading
 import weakref
 from collections import Counter, deque
@@ -44,6 +45,9 @@ RETRY_FOR: Final = 30.0
 EXIT_LIMIT: Final = 2.0
 """Seconds that the end of the process may wait for spans to be sent."""
 
+AFTER_OTHERS: Final = -100
+"""Of multiprocessing's finalizers, which may make spans themselves. Queues have -5."""
+
 log = logging.getLogger(__name__)
 
 
@@ -63,6 +67,7 @@ class Background:
         self._queue = queue or Queue()
         self._make = make or _otlp
         self._inherited: list[object] = []
+        self._end: Callable[[], None] | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -85,8 +90,9 @@ class Background:
             if self._sender is None:
                 with suppress(RuntimeError, OSError):
                     sender = _Sender(self, self._spans, self._queue)
-                    sender.thread.start()
+                    sender.start()
                     self._sender = sender
+                    self._end_with_multiprocessing()
 
     def offer(self, span: Span) -> None:
         """Take a span, from any thread; drop and count it when there is no room."""
@@ -118,9 +124,18 @@ class Background:
         self.dropped[SHUTDOWN] += len(self._spans)
         self._spans.clear()
 
-    def survive(self) -> None:
-        """Flush when the process ends, and begin anew in forked processes."""
-        atexit.register(self.close)
+    def survive(self, before_end: Callable[[], None]) -> None:
+        """Flush when the process ends, and begin anew in forked processes.
+
+        ``before_end`` may offer the last spans, and must not raise.
+        """
+
+        def end() -> None:
+            before_end()
+            self.close()
+
+        self._end = end
+        atexit.register(end)
         forked = weakref.WeakMethod(self._forked)
 
         def after_fork() -> None:
@@ -129,6 +144,14 @@ class Background:
                 method()
 
         os.register_at_fork(after_in_child=after_fork)
+
+    def _end_with_multiprocessing(self) -> None:
+        """A process of multiprocessing's may end by ``os._exit``, which asks nobody but itself."""
+        processes = sys.modules.get("multiprocessing.process")
+        if self._end is not None and processes is not None and processes.parent_process():
+            from multiprocessing.util import Finalize
+
+            Finalize(None, self._end, exitpriority=AFTER_OTHERS)
 
     def _forked(self) -> None:
         """The parent sends what it has. Its loop is kept: to close it here would disturb it there,
@@ -158,6 +181,14 @@ class _Sender:
         self._failing = False
         self.idle = False
         self.thread = threading.Thread(target=self._work, name="meshproxy spans", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, or raise what `threading.Thread.start` does."""
+        try:
+            self.thread.start()
+        except BaseException:
+            self._loop.close()  # or its files stay open: the next call makes another
+            raise
 
     def wake(self) -> None:
         """There are spans to send. From any thread."""

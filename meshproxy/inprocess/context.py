@@ -16,16 +16,18 @@ class Current:
     """A span that others become children of. Treat as immutable.
 
     ``baggage`` is a header value or empty. ``remote``: the span belongs to another process, such
-    as the sidecar's span of an inbound request. ``scope`` is what made it current.
+    as the sidecar's span of an inbound request. ``scope`` is what made it current. ``used``: its
+    context was given out, so that other spans may name it.
     """
 
-    __slots__ = ("baggage", "context", "remote", "scope")
+    __slots__ = ("baggage", "context", "remote", "scope", "used")
 
     def __init__(self, context: SpanContext, baggage: bytes = b"", remote: bool = False) -> None:
         self.context = context
         self.baggage = baggage
         self.remote = remote
         self.scope: Scope | None = None
+        self.used = False
 
 
 current: ContextVar[Current | None] = ContextVar("meshproxy_current", default=None)
@@ -33,7 +35,7 @@ current: ContextVar[Current | None] = ContextVar("meshproxy_current", default=No
 
 
 def parent() -> Current | None:
-    """The span that what happens now is a part of; None when there is none.
+    """The span that what happens now is a part of; None when there is none. It counts as used.
 
     That of OpenTelemetry counts if it is another than ours: it was started within ours, or there
     is none of ours.
@@ -41,6 +43,8 @@ def parent() -> Current | None:
     ours = current.get()
     theirs = otel.active()
     if theirs is None or (ours is not None and theirs.span_id == ours.context.span_id):
+        if ours is not None:
+            ours.used = True
         return ours
     return Current(SpanContext(theirs.trace_id, theirs.span_id, theirs.flags, theirs.tracestate),
                    otel.baggage(), theirs.remote)  # fmt: skip
@@ -63,28 +67,26 @@ class Scope:
         self._before: Current | None = None
         self._others: object = None
 
-    @property
-    def before(self) -> Current | None:
-        """What was current when this was entered."""
-        return self._before
-
     def enter(self) -> None:
         """Make the span current."""
         self._before = current.get()
         self._token = current.set(self.span)
-        self._others = otel.attach(self.span.context, self.span.baggage, self.span.remote)
+        self._others = otel.attach(self.span)
+        self._skip_what_is_over()
 
     def leave(self) -> None:
         """Make current what was so before, whatever became current meanwhile."""
         if self._token is None:
             return
+        others = self._others
         try:
             current.reset(self._token)
         except ValueError:  # by another task, as when the loop closes a generator: not its context
             return
         finally:
-            self._token = None
-        otel.restore(self._others)
+            # Tasks that were started within may keep the span, but not all that was before.
+            self._token = self._before = self._others = None
+        otel.restore(others)
 
     def give_way(self) -> None:
         """Make current what was so before, if the span still is current here.
@@ -93,12 +95,26 @@ class Scope:
         use then, since it only counts in the very context that it was made in.
         """
         self._over = True
+        self._token = None  # it holds what was current before
+        self._skip_what_is_over()
         if current.get() is not self.span:
             return
-        outermost = self  # of those that are over, such as other consumers' messages
-        while (before := outermost._before) and before.scope and before.scope._over:
-            outermost = before.scope
-        current.set(outermost._before)
+        current.set(self._before)
         theirs = otel.active()
         if theirs is not None and theirs.span_id == self.span.context.span_id:
-            otel.restore(outermost._others)
+            otel.restore(self._others)
+
+    def _skip_what_is_over(self) -> None:
+        """Such as other consumers' messages: they do not come back, nor need they be kept."""
+        while self._before is not None:
+            scope = self._before.scope
+            if scope is None or not scope._over:
+                return
+            self._before, self._others = scope._before, scope._others
+
+
+def settle() -> None:
+    """What was ended by another task, and still is current in this one, gives way here too."""
+    found = current.get()
+    if found is not None and found.scope is not None and found.scope._over:
+        found.scope.give_way()

@@ -5,13 +5,19 @@ The API is imported with the first question, never before, and is not needed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from meshproxy.trace.context import KNOWN_FLAGS, SpanContext
+from meshproxy.trace.context import KNOWN_FLAGS
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+
+    from meshproxy.inprocess.context import Current
+
+_HEADER: Final = "meshproxy-baggage"
+"""In OpenTelemetry's context: the header value that its baggage was made of."""
 
 
 class Active(NamedTuple):
@@ -30,7 +36,9 @@ def active() -> Active | None:
         return None
     from opentelemetry import trace
 
-    context = trace.get_current_span().get_span_context()
+    span: Any = trace.get_current_span()
+    # Ours is not asked for its context: it would take that for use.
+    context = span.named if isinstance(span, _kind_of_span()) else span.get_span_context()
     if not context.is_valid:
         return None
     return Active(
@@ -42,36 +50,40 @@ def active() -> Active | None:
     )
 
 
-def baggage() -> bytes:
-    """Give OpenTelemetry's current baggage as a header value; empty when there is none."""
+def baggage(header: bytes = b"") -> bytes:
+    """Give OpenTelemetry's current baggage as a header value; empty when there is none.
+
+    Where it still is what ``header`` says, or else what came with the span of ours that is current,
+    that is given byte by byte: OpenTelemetry would write it otherwise, without properties.
+    """
     if not _installed():
         return b""
+    from opentelemetry import baggage, context
     from opentelemetry.baggage.propagation import W3CBaggagePropagator
 
+    known = header or context.get_value(_HEADER)
+    if isinstance(known, bytes) and known and dict(baggage.get_all()) == _members(known):
+        return known
     carrier: dict[str, str] = {}
     W3CBaggagePropagator().inject(carrier)
     return carrier.get("baggage", "").encode()
 
 
-def attach(span: SpanContext, members: bytes, remote: bool) -> object:
-    """Make a span and its baggage OpenTelemetry's current ones; give what `restore` takes."""
+def attach(ours: Current) -> object:
+    """Make a span, with its baggage and no other, the current one; give what `restore` takes."""
     if not _installed():
         return None
-    from opentelemetry import context, trace
-    from opentelemetry.baggage.propagation import W3CBaggagePropagator
+    from opentelemetry import baggage, context, trace
 
     before = context.get_current()
-    theirs = trace.SpanContext(
-        int.from_bytes(span.trace_id, "big"),
-        int.from_bytes(span.span_id, "big"),
-        remote,
-        trace.TraceFlags(span.flags),
-        trace.TraceState.from_header([span.tracestate]) if span.tracestate else None,
-    )
-    after = trace.set_span_in_context(trace.NonRecordingSpan(theirs), before)
-    if members:
-        header = {"baggage": members.decode("utf-8", "replace")}
-        after = W3CBaggagePropagator().extract(header, after)
+    after = trace.set_span_in_context(_kind_of_span()(ours), before)
+    members = _members(ours.baggage) if ours.baggage else {}
+    if members or baggage.get_all(before):
+        after = baggage.clear(after)
+        for name, value in members.items():
+            after = baggage.set_baggage(name, value, after)
+    if ours.baggage != (context.get_value(_HEADER, before) or b""):
+        after = context.set_value(_HEADER, ours.baggage, after)
     context.attach(after)
     return before
 
@@ -97,3 +109,42 @@ def _installed() -> bool:
     except ImportError:
         return False
     return True
+
+
+def _members(header: bytes) -> Mapping[str, object]:
+    """What OpenTelemetry makes of a header value."""
+    from opentelemetry import baggage, context
+    from opentelemetry.baggage.propagation import W3CBaggagePropagator
+
+    carrier = {"baggage": header.decode("utf-8", "replace")}
+    return dict(baggage.get_all(W3CBaggagePropagator().extract(carrier, context.Context())))
+
+
+@cache
+def _kind_of_span() -> Any:
+    """The class of our spans as OpenTelemetry sees them. Made late: its base has to be imported."""
+    from opentelemetry import trace
+
+    class Ours(trace.NonRecordingSpan):
+        """Notes that its context was asked for: something may be made below it."""
+
+        def __init__(self, ours: Current) -> None:
+            span = ours.context
+            tracestate = (
+                trace.TraceState.from_header([span.tracestate]) if span.tracestate else None
+            )
+            self.named = trace.SpanContext(
+                int.from_bytes(span.trace_id, "big"),
+                int.from_bytes(span.span_id, "big"),
+                ours.remote,
+                trace.TraceFlags(span.flags),
+                tracestate,
+            )
+            super().__init__(self.named)
+            self._ours = ours
+
+        def get_span_context(self) -> trace.SpanContext:
+            self._ours.used = True
+            return self.named
+
+    return Ours

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from meshproxy.inprocess import otel
 from meshproxy.inprocess.context import Current, Scope
 from meshproxy.trace.context import SpanContext
 from meshproxy.trace.propagator import TRACECONTEXT, Propagator
 
-Text = str | bytes
-Headers = Mapping[str, str] | Iterable[tuple[Text, Text]]
+
+class WithItems(Protocol):
+    """Headers by name that are no `Mapping`, as those of http.server."""
+
+    def items(self) -> Iterable[tuple[Any, Any]]:
+        """All pairs of name and value."""
+
+
+Headers = Mapping[str, str] | WithItems | Iterable[tuple[Any, Any]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
@@ -25,8 +32,8 @@ _WANTED: Final = frozenset((b"traceparent", b"tracestate", b"baggage"))
 def request_context(headers: Headers) -> Iterator[None]:
     """Make the span current that a request's traceparent, tracestate and baggage name.
 
-    ``headers`` are a mapping or pairs, as text or bytes, by names of any case. Without a valid
-    traceparent nothing changes.
+    ``headers`` are pairs, or have ``items``, as text or bytes, by names of any case; a value that
+    is neither is passed over. Without a valid traceparent nothing changes.
     """
     span = _span_of(headers)
     if span is None:
@@ -53,12 +60,7 @@ class TraceContextMiddleware:
 
 
 def _span_of(headers: Headers) -> Current | None:
-    found: dict[bytes, list[bytes]] = {}
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-        key = _bytes(name).lower()
-        if key in _WANTED:
-            found.setdefault(key, []).append(_bytes(value))
-    extracted = _PROPAGATOR.extract(found)
+    extracted = _PROPAGATOR.extract(_wanted(headers))
     context = extracted.context
     if context is None:
         return None
@@ -66,9 +68,23 @@ def _span_of(headers: Headers) -> Current | None:
     if active is not None and active.trace_id == context.trace_id:
         # OpenTelemetry's own server span, made from the same headers, is nearer.
         context = SpanContext(active.trace_id, active.span_id, active.flags, active.tracestate)
-        return Current(context, extracted.baggage, active.remote)
+        baggage = otel.baggage(extracted.baggage) or extracted.baggage
+        return Current(context, baggage, active.remote)
     return Current(context, extracted.baggage, remote=True)
 
 
-def _bytes(text: Text) -> bytes:
-    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+def _wanted(headers: Headers) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {}
+    items = getattr(headers, "items", None)
+    pairs: Any = items() if items is not None else headers
+    for name, value in pairs:
+        key = _bytes(name).lower()
+        if key in _WANTED and isinstance(value, str | bytes):
+            found.setdefault(key, []).append(_bytes(value))
+    return found
+
+
+def _bytes(text: object) -> bytes:
+    if isinstance(text, str):
+        return text.encode("utf-8", "surrogateescape")
+    return text if isinstance(text, bytes) else b""

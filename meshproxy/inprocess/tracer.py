@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Protocol
@@ -17,6 +19,8 @@ from meshproxy.trace.propagator import Extracted
 from meshproxy.trace.sampling import Action, Sampler
 from meshproxy.trace.span import Attributes, Event, Link, Span, SpanShape, Status
 
+log = logging.getLogger(__name__)
+
 
 class Sink(Protocol):
     """Where finished spans go."""
@@ -26,6 +30,13 @@ class Sink(Protocol):
 
     def offer(self, span: Span) -> None:
         """Take a span, from any thread; never waits and never raises."""
+
+
+class Holder(Protocol):
+    """What has spans that only end when something else happens."""
+
+    def finish_all(self) -> None:
+        """The process ends: finish them now."""
 
 
 class Failure:
@@ -86,6 +97,7 @@ class Tracer:
         self._sampler = sampler
         self._random = random
         self._clock = clock
+        self._holders: weakref.WeakKeyDictionary[Holder, int] = weakref.WeakKeyDictionary()
         self.now_ns = wall_clock_ns
         """Unix time in nanoseconds."""
 
@@ -127,6 +139,22 @@ class Tracer:
             error.tell(span)
         self._sink.offer(span)
 
+    def watch(self, holder: Holder) -> None:
+        """Ask for its spans at the end of this process. It may be gone before that."""
+        self._holders[holder] = os.getpid()
+
+    def end(self) -> None:
+        """The process ends: have all spans finished that began in it. Never raises.
+
+        What was begun before a fork is for the parent process to finish.
+        """
+        for holder, process in list(self._holders.items()):
+            if process == os.getpid():
+                try:
+                    holder.finish_all()
+                except Exception:
+                    log.exception("spans were lost at the end of the process")
+
     def _begin(self, extracted: Extracted | None, remote: bool, start_ns: int) -> Started:
         self._sink.start()
         parent = extracted.context if extracted is not None else None
@@ -150,5 +178,6 @@ def tracer() -> Tracer:
     """Give the process's tracer, set up by environment variables with the first call."""
     found = settings.read(os.environ)
     background = Background(found)
-    background.survive()
-    return Tracer(background, Sampler(found.ratio))
+    made = Tracer(background, Sampler(found.ratio))
+    background.survive(made.end)
+    return made

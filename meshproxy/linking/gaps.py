@@ -166,12 +166,16 @@ class Tally:
 
 
 class Place:
-    """The calls that requests of one route make to one destination."""
+    """The calls that requests of one route make to one destination.
 
-    __slots__ = ("calls", "rows")
+    ``received``: messages that are consumed from there instead.
+    """
+
+    __slots__ = ("calls", "received", "rows")
 
     def __init__(self) -> None:
         self.calls = 0
+        self.received = False
         self.rows: dict[Gap, GapRow] = {}
 
     def tally(self) -> Tally:
@@ -196,9 +200,17 @@ class GapReport:
         """Count a call that a request of ``route`` made to ``destination``, and its gap if any.
 
         ``count`` is how many such calls there are at once. An empty ``route`` means that it is not
-        known which request made the call. For a message that was consumed, ``route`` is what
-        consumes it and ``destination`` where it came from.
+        known which request made the call.
         """
+        self._count(route, destination, found, count)
+
+    def received(
+        self, group: str, source: str, found: Occurrence | None = None, count: int = 1
+    ) -> None:
+        """Count messages that ``group`` consumes, and where they came from: as if it called."""
+        self._count(group, source, found, count).received = True
+
+    def _count(self, route: str, destination: str, found: Occurrence | None, count: int) -> Place:
         place = self._places.get((route, destination))
         if place is None:
             place = self._new_place(route[:LONGEST_NAME], destination[:LONGEST_NAME])
@@ -207,6 +219,7 @@ class GapReport:
                 place = self._with_row(place, found)
             place.rows[found.kind].add(found, count)
         place.calls += count
+        return place
 
     def _new_place(self, route: str, destination: str) -> Place:
         key = (route, destination)
@@ -255,6 +268,8 @@ class GapReport:
         """All calls to each destination. That one is right is known of those that were linked."""
         found: dict[str, Tally] = {}
         for (route, destination), place in self._places.items():
+            if place.received:
+                continue
             tally = found.setdefault(destination, Tally(0, 0))
             tally.calls += place.calls
             if route:

@@ -29,10 +29,12 @@ class Cause:
 
     ``context`` is the span context that the service was given. ``route`` names what was asked of
     the service, for reports. ``baggage`` is as it goes on the wire. ``request_id`` identifies the
-    request to whoever echoes it; ``correlation_ids``, set before `InFlight.add`, do so too.
+    request to whoever echoes it; ``correlation_ids``, different ones and set before `InFlight.add`,
+    do so too.
     ``carrier`` tells the service's socket on which the request came to it, once that is known;
     ``track`` is how the odds follow it, ``calls`` how many calls certainly were its.
-    ``probe``: a health check, or the like.
+    ``probe``: a health check, or the like. ``many``: it stands for many messages, whose traces are
+    in ``traces``, as far as they are known; set before `InFlight.add`.
     """
 
     __slots__ = (
@@ -42,10 +44,12 @@ class Cause:
         "carrier",
         "context",
         "correlation_ids",
+        "many",
         "probe",
         "request_id",
         "route",
         "start_ns",
+        "traces",
         "track",
     )
 
@@ -64,6 +68,8 @@ class Cause:
         self.baggage = baggage
         self.probe = False
         self.correlation_ids: tuple[bytes, ...] = ()
+        self.many = False
+        self.traces: tuple[bytes, ...] = ()
         self.carrier: Carrier | None = None
         self.track: Track | None = None
         self.calls = 0
@@ -136,6 +142,7 @@ class InFlight:
         self._all: dict[Cause, None] = {}
         self._by_trace = Index()
         self._by_request_id = Index()
+        self._by_message = Index()
         self._over: dict[bytes, bytes] = {}
         self._long_over: dict[bytes, bytes] = {}
         self._abandoned: deque[tuple[int, Cause]] = deque()
@@ -170,6 +177,8 @@ class InFlight:
             self._by_request_id.add(cause.request_id, cause)
         for value in cause.correlation_ids:
             self._by_request_id.add(value, cause)
+        for trace_id in cause.traces:
+            self._by_message.add(trace_id, cause)
         return True
 
     def remove(self, cause: Cause) -> None:
@@ -190,6 +199,8 @@ class InFlight:
             self._by_request_id.remove(cause.request_id, cause)
         for value in cause.correlation_ids:
             self._by_request_id.remove(value, cause)
+        for trace_id in cause.traces:
+            self._by_message.remove(trace_id, cause)
 
     def abandon(self, cause: Cause, now_ns: int) -> None:
         """The request is over for its client, but the service may still be working on it.
@@ -214,6 +225,10 @@ class InFlight:
     def of_trace(self, trace_id: bytes) -> tuple[Cause, ...]:
         """The causes in flight that belong to a trace."""
         return self._by_trace.get(trace_id)
+
+    def is_of_many(self, trace_id: bytes) -> bool:
+        """Whether a cause in flight stands for a message of this trace, among others."""
+        return bool(self._by_message.get(trace_id))
 
     def of_request_id(self, request_id: bytes) -> tuple[Cause, ...]:
         """The causes in flight that came in with this request id."""

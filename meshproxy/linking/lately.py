@@ -27,12 +27,17 @@ class Lately:
         self._over: deque[tuple[int, Cause]] = deque()
         self._wanted = False
         self._known_from_ns = 0
+        self._began_ns = 0
 
     def want(self, now_ns: int) -> None:
         """Remember requests from now on."""
         if not self._wanted:
             self._wanted = True
-            self._known_from_ns = now_ns
+            self._known_from_ns = self._began_ns = now_ns
+
+    def is_before(self, at_ns: int) -> bool:
+        """Whether that was before anybody was remembered."""
+        return at_ns < self._began_ns
 
     def ended(self, cause: Cause, now_ns: int) -> None:
         """A request is over."""

@@ -127,11 +127,12 @@ class Linker:
         origin = Origin.TRACE_THAT_IS_OVER if over else Origin.UNKNOWN_TRACE
         if inflight.idle:
             self._knowledge.habits.alone(call.destination, call.operation, origin)
-        if inflight.idle or inflight.is_outlived(context):
-            # Work that outlived its request, or has none: its own context is the best there is.
+        if inflight.idle or inflight.is_outlived(context) or inflight.is_of_many(context.trace_id):
+            # Work that outlived its request, has none, or is for one message out of many: its own
+            # context is the best there is.
             return Decision("ok", context, None, "traceparent", 1.0)
         finding = self._judge.judge(call)
-        if self._is_unasked(call, finding, origin):
+        if self._is_unasked(call, finding, origin) or _is_for_one_of_many(finding):
             decision = Decision("ok", context, None, "traceparent", 1.0)
             decision.made = finding.made
             return decision
@@ -202,6 +203,8 @@ class Linker:
         if named is not None and (causes is None or named.cause is None or named.cause in causes):
             return _decided(named, call.gap or Gap.DROPPED)
         if causes is None:
+            if self._inflight.idle and self._knowledge.lately.is_before(call.made_from_ns):
+                return Decision("root", gap=call.gap)  # nobody has been seen who could have made it
             return Decision("unlinked", gap=call.gap or Gap.DROPPED)
         if not causes:
             habits = self._knowledge.habits
@@ -235,6 +238,14 @@ def _abstained(finding: Finding, gap: Gap | None) -> Decision:
     decision.contradiction = finding.contradiction
     decision.made = finding.made
     return decision
+
+
+def _is_for_one_of_many(finding: Finding) -> bool:
+    """Whether all that is known of a call with a context is that many messages are worked on.
+
+    It then may well be that of a message whose trace is not known here.
+    """
+    return finding.cause is not None and finding.cause.many and finding.evidence in INFERRED
 
 
 def _by_parent(context: SpanContext, same_trace: Sequence[Cause]) -> Cause | None:

@@ -33,6 +33,9 @@ _SLICE: Final = 32
 _PIECE: Final = 256 * 1024
 """Bytes that are decompressed before the event loop gets its turn."""
 
+_MOST_MEMBERS: Final = 100
+"""Of a gzip file; one is usual."""
+
 _MOST_SHAPES: Final = 1000
 _DEEPEST: Final = 8
 """Levels of lists and maps in an attribute's value that are read."""
@@ -97,21 +100,33 @@ class Ingest:
 
 
 async def _decompressed(body: bytes) -> bytes:
-    """Undo gzip. Raises OverflowError beyond `LIMIT`, `_NOT_GZIP`, `DecodeError`."""
-    stream = isal_zlib.decompressobj(16 + isal_zlib.MAX_WBITS)
+    """Undo gzip, of all its members (RFC 1952, section 2.2).
+
+    Raises OverflowError beyond `LIMIT`, `_NOT_GZIP`, `DecodeError`.
+    """
     parts: list[bytes] = []
-    size = 0
+    room = LIMIT
+    for _ in range(_MOST_MEMBERS):
+        body, room = await _member(body, parts, room)
+        if not body:
+            return b"".join(parts)
+    raise DecodeError(f"the gzip file has more than {_MOST_MEMBERS} members")
+
+
+async def _member(body: bytes, parts: list[bytes], room: int) -> tuple[bytes, int]:
+    """Undo one member of at most ``room`` bytes; gives what follows it, and the room left."""
+    stream = isal_zlib.decompressobj(16 + isal_zlib.MAX_WBITS)
     while not stream.eof:
         part = stream.decompress(body, _PIECE)
         body = stream.unconsumed_tail
         if not part and not stream.eof:
             raise DecodeError("the gzip stream breaks off")
         parts.append(part)
-        size += len(part)
-        if size > LIMIT:
+        room -= len(part)
+        if room < 0:
             raise OverflowError
         await asyncio.sleep(0)
-    return b"".join(parts)
+    return stream.unused_data, room
 
 
 class SpanReader:

@@ -83,6 +83,7 @@ class Dialogue(Tunnel):
     ) -> None:
         self.listener = listener
         self.working = False
+        self.more = False
         self._ports = ports
         self._conversation = conversation
         self._raised = raised
@@ -120,10 +121,31 @@ class Dialogue(Tunnel):
             for error in conversation.errors:
                 self._raised(error, "filter raised; the bytes pass without it")
             conversation.errors.clear()
+        if conversation.notices:
+            self._say(conversation)
+        if conversation.more is not self.more:
+            self._give_way(conversation.more)
         if conversation.work is not None and not self.working:
             self._begin_work(conversation.work)
         elif self._ports.closed:
             self._part()
+
+    def _give_way(self, more: bool) -> None:
+        """Others first, if there is more to do that nobody waits for."""
+        self.more = more
+        self.regulate()
+        if more:
+            self._runtime.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self.take(self._conversation.passed)
+        if self.more and not self._over:
+            self._runtime.loop.call_soon(self._go_on)
+
+    def _say(self, conversation: Conversation) -> None:
+        for event, reason, detail in conversation.notices:
+            self.listener.noticed(event, reason, detail, conversation.passage)
+        conversation.notices.clear()
 
     def _cut(self, error: Exception) -> None:
         self._over = True
@@ -199,7 +221,7 @@ class Dialogue(Tunnel):
         """
         client, upstream = self.client, self.upstream
         _read(client, not (self.working or client.slow or upstream.slow))
-        _read(upstream, not client.slow)
+        _read(upstream, not (self.more or client.slow))
 
 
 class DialogueEnd(TunnelEnd):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from meshproxy import logs
-from meshproxy.filter import Failure, Scope
+from meshproxy.filter import Failure, Passage, Scope
 from meshproxy.linking.sockets import Socket
 from meshproxy.logs import Limiter
 from meshproxy.transport.accept import Accepting
@@ -112,6 +112,7 @@ class Listener:
         if self.route.upstream is not None:
             self._destinations.hold(self.route.upstream)
         self._servers = await self.serve(self.sockets, self.upstream_of)
+        self.ports.open_ahead()
         log.info(
             "listening",
             listener=self.name,
@@ -151,6 +152,7 @@ class Listener:
                 self._destinations.release(before.upstream)
             self.ports.close()
             self.ports = Ports(self, route.upstream)
+        self.ports.open_ahead()
         for member in self.runtime.ticker.members():
             if isinstance(member, ServerConnection | Dialogue) and member.listener is self:
                 member.renew()
@@ -218,6 +220,14 @@ class Listener:
         self._log(
             "connection failed", reason=failure.kind, detail=failure.message,
             destination=f"{destination[0]}:{destination[1]}",
+        )  # fmt: skip
+
+    def noticed(self, event: str, reason: str, detail: str, passage: Passage) -> None:
+        """Say what a filter has noticed about a connection."""
+        host, port = passage.destination
+        self._log(
+            event, reason=reason, detail=detail, client=passage.client[0],
+            destination=f"{host}:{port}",
         )  # fmt: skip
 
     def _log(self, event: str, **facts: object) -> None:

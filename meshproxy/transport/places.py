@@ -50,27 +50,59 @@ class Place:
 class Ports:
     """The places of one listener, for as long as it listens and has this upstream: then `closed`.
 
-    A server keeps its port; new connections to it go to the destination named last.
+    A server keeps its port; new connections to it go to the destination named last. Connections
+    that are still there after that are told the ports all the same: their clients are to come back
+    to us, after a restart or a reload, and not to go past us from then on.
     """
 
     def __init__(self, listener: Listener, upstream: Upstream | None) -> None:
         self._listener = listener
         self._upstream = upstream
         self._places: dict[int, Place] = {}
+        self._own = 0
         self.closed = False
 
     def port_of(self, server: int, destination: Host) -> int:
         """The port for a server, opened if need be; raises OSError."""
         place = self._places.get(server)
         if self.closed:
-            raise OSError(errno.ESHUTDOWN, "the listener is closed")
+            return place.port if place is not None else self._wanted(server) or self._own
         if place is None or place.destination != destination:
             if self._listener.leads_back(destination):
                 raise OSError(errno.ELOOP, f"{destination[0]}:{destination[1]} leads back to us")
             if place is None:
                 place = self._open(server, destination)
-            place.destination = destination
+            else:
+                place.destination = destination
+                self._tell(server, place)
         return place.port
+
+    def open_ahead(self) -> None:
+        """Open the ports of the servers that are configured, before anybody names them.
+
+        Connections there go to the upstream until then: it knows where the server is to be found.
+        """
+        kafka = self._listener.scope.kafka
+        upstream = self._upstream
+        if kafka is None or upstream is None:
+            return
+        for server in kafka.broker_ids:
+            if server not in self._places:
+                self._open_ahead(server, upstream.destination)
+
+    def _open_ahead(self, server: int, destination: Host) -> None:
+        wanted = self._wanted(server)
+        try:
+            if self._open(server, destination).port == wanted:
+                return
+            self._drop(server)
+            why = "the port is taken" if wanted else "the listener's own port is not fixed"
+        except OSError as error:
+            why = error.strerror or str(error)
+        log.warning(
+            "broker port not open ahead", listener=self._listener.name, server=server,
+            port=wanted, reason=why,
+        )  # fmt: skip
 
     def unreachable(self, destination: Host, error: OSError) -> None:
         """Say that clients are told the server's own address, since there is no port for it."""
@@ -79,8 +111,10 @@ class Ports:
     def close(self) -> None:
         """Close all, for good."""
         self.closed = True
-        for server in tuple(self._places):
-            self._drop(server)
+        if self._listener.sockets:
+            self._own = self._listener.sockets[0].getsockname()[1]
+        for place in self._places.values():
+            self._end(place)
 
     def _open(self, server: int, destination: Host) -> Place:
         if len(self._places) >= MOST:
@@ -89,14 +123,15 @@ class Ports:
         runtime = self._listener.runtime
         runtime.own_listeners |= {sock.getsockname()[:2] for sock in place.sockets}
         runtime.spawn(runtime.loop.create_task(self._serve(server, place)))
-        log.info(
-            "broker reachable",
-            listener=self._listener.name,
-            server=server,
-            destination=f"{destination[0]}:{destination[1]}",
-            port=place.port,
-        )
+        self._tell(server, place)
         return place
+
+    def _tell(self, server: int, place: Place) -> None:
+        host, port = place.destination
+        log.info(
+            "broker reachable", listener=self._listener.name, server=server,
+            destination=f"{host}:{port}", port=place.port,
+        )  # fmt: skip
 
     def _sockets(self, server: int) -> list[socket.socket]:
         """At the port that is meant for this server, or else at any that is free."""
@@ -140,7 +175,9 @@ class Ports:
             place.close()
 
     def _drop(self, server: int) -> None:
-        place = self._places.pop(server)
+        self._end(self._places.pop(server))
+
+    def _end(self, place: Place) -> None:
         names = {sock.getsockname()[:2] for sock in place.sockets}
         self._listener.runtime.own_listeners -= names
         place.close()

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     ),
     "meshproxy.inprocess": (
         "meshproxy.inprocess", "meshproxy.export", "meshproxy.trace", "meshproxy.config.model",
-        *SHARED,
+        "meshproxy.config.formats", *SHARED,
     ),
 }  # fmt: skip
 """What a room may import of this project. Rooms that are not here may import all but `CLOSED`."""

@@ -1,6 +1,7 @@
 """docs/configuration.md says what the model says."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,31 @@ def same(cell: str, field: dict[str, Any]) -> bool:
     if "string" in field.get("type", ()) and isinstance(value, float):
         return parse_duration(cell.strip("`")) == value
     return yaml.safe_load(cell.strip("`")) == value
+
+
+def ranges(field: dict[str, Any]) -> Iterator[tuple[str, float, float]]:
+    """What numbers a field takes, also in a list: the word before the least, the least, the most.
+
+    A duration is no number here.
+    """
+    for each in field.get("anyOf", [field]):
+        if each.get("type") == "array":
+            yield from ranges(each["items"])
+        elif each.get("type") in ("integer", "number"):
+            if "minimum" in each:
+                yield "from", each["minimum"], each["maximum"]
+            else:
+                yield "more than", each["exclusiveMinimum"], each["maximum"]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_every_number_is_there_with_its_range(record: str) -> None:
+    fields: dict[str, Any] = RECORDS[record]["properties"]
+    numbers = r"number, (from|more than) (-?\d+) (?:to|and at most) (\d+)$"
+    for key, cells in rows(record).items():
+        told = [(word, float(least), float(most)) for word, least, most in
+                re.findall(numbers, cells[0])]  # fmt: skip
+        assert told == list(ranges(fields[key])), key
 
 
 @pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.S))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -95,7 +97,12 @@ def test_without_a_thread_spans_are_held(
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        background.start()
+        gc.collect()
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            background.start()
+            gc.collect()
+        assert [each.message for each in warned] == []  # such as of a loop that is not closed
     background.offer(span())
     held.may_go_on.set()
     background.start()
@@ -192,6 +199,18 @@ if sys.argv[1] == "fork":
         sys.exit()
     os.waitpid(child, 0)
     work("after the child")
+if sys.argv[1] == "multiprocessing":
+    import multiprocessing
+    child = multiprocessing.get_context("fork").Process(target=work, args=["child"])
+    child.start()
+    child.join()
+if sys.argv[1] == "under way":
+    class Holder:
+        def finish_all(self):
+            work("held until the end")
+    holder = Holder()
+    tracer().watch(holder)
+    raise SystemExit
 """
 
 
@@ -228,6 +247,17 @@ async def test_a_forked_process_sends_its_own(collector: Collector) -> None:
         if value.key == "process.pid"
     }
     assert len(pids) == 2
+
+
+async def test_a_process_of_multiprocessings_sends_its_own(collector: Collector) -> None:
+    """It ends by os._exit."""
+    output = await ran(collector.endpoint, "multiprocessing")
+    assert sorted(each.name for each in collector.spans) == ["child", "parent"], output
+
+
+async def test_what_is_under_way_at_the_end_is_sent(collector: Collector) -> None:
+    await ran(collector.endpoint, "under way")
+    assert [each.name for each in collector.spans] == ["parent", "held until the end"]
 
 
 async def test_a_backend_that_is_not_there_delays_the_end_but_shortly(

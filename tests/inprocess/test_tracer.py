@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from meshproxy.inprocess import Current, Tracer
 from meshproxy.inprocess.tracer import Failure
 from meshproxy.trace.context import RANDOM, SAMPLED, SpanContext
@@ -85,5 +87,40 @@ def test_a_forked_process_gives_out_other_ids() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reading, 16) != tracer.below(None).context.trace_id
+    os.close(reading)
+    os.close(writing)
+
+
+class Holder:
+    """Says into a pipe, or raises, when it is asked for its spans."""
+
+    def __init__(self, writing: int | None = None) -> None:
+        self._writing = writing
+
+    def finish_all(self) -> None:
+        if self._writing is None:
+            raise RuntimeError("a mistake")
+        os.write(self._writing, b"%d " % os.getpid())
+
+
+def test_spans_are_finished_at_the_end_by_the_process_that_began_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracer, _ = made()
+    reading, writing = os.pipe()
+    broken, holder, gone = Holder(), Holder(writing), Holder(writing)
+    for each in (broken, holder, gone):
+        tracer.watch(each)
+    del each, gone
+    child = os.fork()
+    if not child:
+        tracer.end()
+        os._exit(0)
+    os.waitpid(child, 0)
+    tracer.end()
+    assert os.read(reading, 100) == b"%d " % os.getpid()
+    assert [record.message for record in caplog.records] == [
+        "spans were lost at the end of the process"
+    ]
     os.close(reading)
     os.close(writing)

@@ -6,8 +6,8 @@ import aiokafka
 import pytest
 
 from filters.kafka.client import AIOKafkaConsumer, AIOKafkaProducer, process
-from filters.kafka.client.sending import BEHIND_SIDECAR
 from meshproxy.inprocess import Tracer, request_context
+from meshproxy.inprocess.settings import BEHIND_SIDECAR
 from meshproxy.trace.sampling import Sampler
 from meshproxy.trace.span import Kind, Span
 from tests.kafka.bed import Sidecar, stored

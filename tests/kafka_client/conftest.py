@@ -7,13 +7,13 @@ from itertools import count
 from typing import Any
 
 import aiokafka
-import confluent_kafka
 import pytest
 
 from filters.kafka.client import AIOKafkaConsumer, AIOKafkaProducer
 from meshproxy.inprocess import Tracer
 from meshproxy.trace.sampling import Sampler
 from meshproxy.trace.span import Span
+from tests.kafka.mock_cluster import MockCluster
 
 _topics = count()
 
@@ -43,11 +43,10 @@ class Spans:
 
 @pytest.fixture(scope="session")
 def brokers() -> Iterator[str]:
-    """Bootstrap servers of a cluster with three brokers."""
-    cluster = confluent_kafka.Producer({"bootstrap.servers": "x", "test.mock.num.brokers": 3})
-    found = cluster.list_topics(timeout=30).brokers.values()
-    yield ",".join(f"{broker.host}:{broker.port}" for broker in found)
-    del cluster
+    """Bootstrap servers of a cluster with three brokers, in a process of their own."""
+    cluster = MockCluster().start()
+    yield cluster.bootstrap
+    cluster.stop()
 
 
 @pytest.fixture

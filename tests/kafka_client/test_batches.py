@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
 import aiokafka
 import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from filters.kafka.client import AIOKafkaProducer, request_context
+from meshproxy.inprocess import Tracer
+from meshproxy.trace.sampling import Sampler
 from meshproxy.trace.span import Kind, Status
 from tests.kafka_client.conftest import Producing, Reading, Spans, hurry
-from tests.kafka_client.looking import CAUSE, PARENT, TRACEPARENT, attributes, linked, named, title
+from tests.kafka_client.looking import (
+    CAUSE,
+    PARENT,
+    TRACEPARENT,
+    attributes,
+    linked,
+    named,
+    title,
+    values,
+)
 
 OTHER = f"00-{'2' * 32}-{'3' * 16}-01"
 
@@ -141,3 +153,69 @@ async def test_waiting_for_a_batch_can_be_cancelled(
     delivery.cancel()
     await asyncio.sleep(0)
     assert spans.one().status == Status.ERROR
+
+
+async def test_a_batch_that_is_sent_again_has_another_span(
+    producer: AIOKafkaProducer, spans: Spans, topic: str, reading: Reading
+) -> None:
+    batch = producer.create_batch()
+    batch.append(timestamp=None, key=None, value=b"v")
+    with pytest.raises(AssertionError, match="Unrecognized partition"):
+        await producer.send_batch(batch, topic, partition=99)
+    failed = spans.one()
+    with request_context({"traceparent": OTHER}):
+        await (await producer.send_batch(batch, topic, partition=0))
+    (record,) = await reading(topic, 1)
+    assert named(record).span_id == failed.span_id
+    again = spans.one()
+    assert title(again) == (f"send {topic}", Kind.CLIENT)
+    assert again.span_id != failed.span_id
+    assert again.parent_id.hex() == "3" * 16
+    assert linked(again) == [failed.span_id]
+
+
+async def test_a_batch_that_is_left_to_the_sidecar_is_left_as_a_whole(
+    producing: Producing, spans: Spans, topic: str, reading: Reading,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Otherwise it had two owners, and two spans."""
+    monkeypatch.setenv("MESHPROXY_KAFKA_SIDECAR", "true")
+    producer = await producing()
+    batch = producer.create_batch()
+    batch.append(timestamp=None, key=None, value=b"without a cause")
+    with request_context({"traceparent": TRACEPARENT}):
+        batch.append(timestamp=None, key=None, value=b"with one")
+        await (await producer.send_batch(batch, topic, partition=0))
+    assert [values(record, "traceparent") for record in await reading(topic, 2)] == [[], []]
+    assert spans.take() == []
+
+
+async def test_a_batch_with_a_cause_is_not_left_to_the_sidecar(
+    producing: Producing, spans: Spans, topic: str, reading: Reading,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("MESHPROXY_KAFKA_SIDECAR", "1")
+    producer = await producing()
+    batch = producer.create_batch()
+    with request_context({"traceparent": TRACEPARENT}):
+        batch.append(timestamp=None, key=None, value=b"with a cause")
+    batch.append(timestamp=None, key=None, value=b"without")
+    await (await producer.send_batch(batch, topic, partition=0))
+    span = spans.one()
+    assert title(span) == (f"send {topic}", Kind.PRODUCER)
+    assert {named(record).span_id for record in await reading(topic, 2)} == {span.span_id}
+
+
+async def test_tracing_that_fails_does_not_keep_messages_out(
+    producing: Producing, topic: str, reading: Reading
+) -> None:
+    class Failing(Spans):
+        def start(self) -> NoReturn:
+            raise OSError("too many open files")
+
+    producer = await producing(tracer=Tracer(Failing(), Sampler()))
+    batch = producer.create_batch()
+    assert batch.append(timestamp=None, key=None, value=b"v", headers=[("a", b"b")]) is not None
+    await (await producer.send_batch(batch, topic, partition=0))
+    (record,) = await reading(topic, 1)
+    assert record.headers == (("a", b"b"),)

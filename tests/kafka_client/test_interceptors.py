@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -59,6 +60,18 @@ class Failing(ProducerInterceptor, ConsumerInterceptor):
 class Carrying(ProducerInterceptor):
     def on_send(self, record: ProducerRecord) -> ProducerRecord:
         return replace(record, topic=f"re-{record.topic}", headers=[CARRIED])
+
+
+class Forgetful(ProducerInterceptor):
+    """Changes a record in vain."""
+
+    def on_send(self, record: ProducerRecord) -> Any:
+        replace(record, value=b"changed")
+
+
+class Bare(ProducerInterceptor):
+    def on_send(self, record: ProducerRecord) -> ProducerRecord:
+        return replace(record, headers=None)  # type: ignore[arg-type]
 
 
 CARRIED = ("traceparent", TRACEPARENT.encode())
@@ -126,3 +139,32 @@ async def test_hooks_that_fail_do_no_harm(
     await consumer.commit()
     await consumer.stop()
     assert [span.shape.name for span in spans.take()] == [f"send {topic}", f"process {topic}"]
+
+
+async def test_a_hook_that_gives_no_record_changes_nothing(
+    producing: Producing, topic: str, reading: Reading, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = await producing(interceptors=[Forgetful(), Telling()])
+    for _ in range(2):
+        await producer.send_and_wait(topic, b"v", partition=0)
+    for record in await reading(topic, 2):
+        assert (record.value, record.headers[0]) == (b"v", ("by", b"hook"))
+    (complaint,) = caplog.records
+    assert complaint.levelno == logging.ERROR
+    assert "Forgetful" in complaint.getMessage()
+
+
+async def test_a_hook_may_take_all_headers_away(
+    producing: Producing, topic: str, reading: Reading
+) -> None:
+    producer = await producing(interceptors=[Bare()])
+    await producer.send_and_wait(topic, b"v", partition=0, headers=[("a", b"b")])
+    (record,) = await reading(topic, 1)
+    assert "a" not in dict(record.headers)
+
+
+async def test_hooks_may_come_from_any_iterable(producing: Producing, topic: str) -> None:
+    telling = Telling()
+    producer = await producing(interceptors=(each for each in [telling]))
+    await producer.send_and_wait(topic, b"v", partition=0)
+    assert telling.told == [b"v", 0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer as Plain
-from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError
+from aiokafka.errors import NotLeaderForPartitionError
 
 from filters.kafka.client import AIOKafkaProducer, current, request_context
 from meshproxy.inprocess import Tracer
@@ -238,15 +238,18 @@ async def test_serialisers_run_once(producing: Producing, topic: str) -> None:
     assert sorted(seen) == ["key", "value"]
 
 
-async def test_a_message_that_has_no_room_for_a_context_is_sent_without(
-    producing: Producing, topic: str, reading: Reading
-) -> None:
-    producer = await producing(max_request_size=250)
-    await producer.send_and_wait(topic, b"v" * 150, partition=0)
-    (record,) = await reading(topic, 1)
-    assert record.headers == ()
-    with pytest.raises(MessageSizeTooLargeError):
-        await producer.send(topic, b"v" * 300)
+@pytest.mark.parametrize(
+    ("value", "written", "tombstone"),
+    [(None, None, True), (None, b"null", False), ("deleted", None, True), ("v", b"v", False)],
+)
+async def test_a_tombstone_is_what_arrives_as_one(
+    value: str | None, written: bytes | None, tombstone: bool,
+    producing: Producing, spans: Spans, topic: str,
+) -> None:  # fmt: skip
+    producer = await producing(value_serializer=lambda _: written)
+    await producer.send_and_wait(topic, value, key=b"k")
+    found = attributes(spans.one())
+    assert found.get("messaging.kafka.message.tombstone", False) is tombstone
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,11 @@ def test_if_it_is_not_known_it_is_not_guessed(sender: Sender) -> None:
     assert decision.gap is Gap.DROPPED
 
 
+def test_nobody_is_blamed_for_what_was_made_before_the_start(sender: Sender) -> None:
+    decision = sender.send(ago=500)
+    assert (decision.propagation, decision.cause, decision.gap) == ("root", None, None)
+
+
 def test_but_a_request_that_is_named_is_it_all_the_same(sender: Sender) -> None:
     named = sender.request(ids=[b"c0ffee-42"])
     sender.wait(2)

@@ -175,7 +175,9 @@ async def test_spans_go_on_under_the_sidecars_resource(post: Post, collector: Co
     body = request_of(full_span(), full_span()).SerializeToString()
     assert await post(body) == (200, b"")
     assert await post(gzip.compress(body), Content_Encoding="gzip") == (200, b"")
-    spans = await collector.wait_for(4)
+    members = gzip.compress(body[:10]) + gzip.compress(b"") + gzip.compress(body[10:])
+    assert await post(members, Content_Encoding="gzip") == (200, b"")
+    spans = await collector.wait_for(6)
     assert {span.name for span in spans} == {"send orders"}
     names = {
         each.value.string_value
@@ -213,6 +215,10 @@ async def test_spans_without_valid_ids_are_counted(post: Post, collector: Collec
         (b"this is no gzip at all", {"Content_Encoding": "gzip"}, 400, "not gzip"),
         (gzip.compress(b"cut off")[:-4], {"Content_Encoding": "gzip"}, 400, "breaks off"),
         (b"", {"Content_Encoding": "gzip"}, 400, "breaks off"),
+        (gzip.compress(b"") + b"junk", {"Content_Encoding": "gzip"}, 400, "gzip"),
+        (gzip.compress(b"") + b"more than a gzip head", {"Content_Encoding": "gzip"}, 400, "gzip"),
+        (gzip.compress(b"") * 101, {"Content_Encoding": "gzip"}, 400, "members"),
+        (gzip.compress(bytes(LIMIT)) + gzip.compress(b"1"), {"Content_Encoding": "gzip"}, 413, ""),
         (bytes(LIMIT + 1), {}, 413, str(LIMIT)),
         (gzip.compress(bytes(LIMIT + 1)), {"Content_Encoding": "gzip"}, 413, str(LIMIT)),
     ],

@@ -2,7 +2,8 @@
 
 `Shouting` puts what the client says into upper case. A text that begins with ``work`` takes a
 thread, ``server N HOST:PORT`` is answered with the address at which the client finds that server,
-without asking the upstream, and ``echo`` is answered likewise.
+without asking the upstream, and ``echo`` is answered likewise. After ``bits N`` it has N things to
+do for which nobody waits; ``strange`` is something to notice.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class Shout(Conversation):
         self.upstream = Frames()
         self.waiting: list[bytes] = []
         self.unanswered = 0
+        self.bits = 0
         self.calls: list[str] = []
 
     def _step(self, name: str) -> None:
@@ -123,6 +125,10 @@ class Shout(Conversation):
             host, _, port = where.rpartition(":")
             self.to_client.append(frame(self._place(int(server), (host, int(port)))))
         else:
+            if text.startswith(b"bits "):
+                self.bits = int(text[5:])
+            if text == b"strange":
+                self.notices.append(("something strange", "test", "It was said."))
             self._pass(text.upper())
 
     def _pass(self, text: bytes) -> None:
@@ -151,6 +157,8 @@ class Shout(Conversation):
         self._step("passed")
         assert not self.to_client
         assert not self.to_upstream
+        self.bits = max(0, self.bits - 1)
+        self.more = self.bits > 0
 
     def client_ended(self, now_ns: int) -> None:
         self._step("client_ended")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from meshproxy.demo.processes import Ports
 from meshproxy.transport import places
@@ -232,6 +233,69 @@ async def test_the_limit_of_connections_holds_for_all(talk: Begin, app: App, bro
         await (await through.proxy.client(where)).ended()
     refused = "meshproxy_refused_total"
     assert await through.proxy.metric(refused, reason="too_many_connections") == 2
+
+
+async def test_ports_that_are_open_before_anybody_asks(talk: Begin, app: App, broker: App) -> None:
+    """A client may know no other: it was there before we were started again."""
+    free = run_of_free_ports(4)
+    through = await talk(listen=f"127.0.0.1:{free}", kafka={"broker_ids": [0, 2]})
+    client = await exchange(through, free + 3, app)  # the upstream tells where server 2 is
+    with pytest.raises(ConnectionRefusedError):
+        await through.proxy.client(free + 2)
+    assert await ask(client, 2, broker) == free + 3
+    await exchange(through, free + 3, broker)
+    await exchange(through, free + 1, app)
+
+
+async def test_one_that_is_taken_is_not_opened_elsewhere(
+    talk: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = run_of_free_ports(3)
+    with socket.create_server(("127.0.0.1", free + 1)):
+        await talk(listen=f"127.0.0.1:{free}", kafka={"broker_ids": [0, 1, 70000]})
+    said = [each for each in capsys.readouterr().err.splitlines() if "not open ahead" in each]
+    assert len(said) == 2
+    assert f'"port":{free + 1},"reason":"the port is taken"' in said[0]
+
+
+@pytest.mark.parametrize("how", ["the sidecar stops", "the listener is removed"])
+async def test_who_stays_is_told_our_ports_to_the_end(
+    how: str, talk: Begin, app: App, broker: App, ports: Ports
+) -> None:
+    """Clients that were told a server's own address would go past us from then on."""
+    free = run_of_free_ports(5)
+    through = await talk({"drain": "5s"}, listen=f"127.0.0.1:{free}")
+    client = await through.proxy.client(free)
+    upstream = await app.accept()
+    port = await ask(client, 1, broker)
+    await say(client, b"a long wait")
+    await heard(upstream, b"A LONG WAIT")
+    if how == "the sidecar stops":
+        through.proxy.sidecar.request_stop()
+        await closed(through, port)
+    else:
+        await without_listener(through)
+    assert await ask(client, 1, broker) == port
+    assert await ask(client, 2, broker) == free + 3
+    await say(upstream, b"over")
+    await heard(client, b"over")
+    assert await client.ended()
+    await upstream.close()
+
+
+async def closed(through: Talk, port: int) -> None:
+    """Wait until nobody listens there."""
+    async with asyncio.timeout(5):
+        while ("127.0.0.1", port) in through.proxy.sidecar._runtime.own_listeners:
+            await asyncio.sleep(0.01)
+
+
+async def without_listener(through: Talk) -> None:
+    path = through.proxy._path
+    config = yaml.safe_load(path.read_text())
+    config["outbound"] = [{"mode": "forward-proxy", "listen": "127.0.0.1:0"}]
+    path.write_text(yaml.safe_dump(config))
+    await through.proxy.sidecar.reload()
 
 
 async def test_ports_close_with_the_sidecar(talk: Begin, broker: App) -> None:

@@ -386,3 +386,43 @@ async def test_without_a_filter_that_speaks_it_nothing_starts(start: Start, app:
     route: dict[str, Any] = {"upstream": f"127.0.0.1:{app.port}", "protocol": "kafka"}
     with pytest.raises(StartError, match=r"outbound\[0\].protocol: .* kafka is installed"):
         await start({"outbound": [route]}, filters=[])
+
+
+async def test_what_nobody_waits_for_is_done_bit_by_bit(talk: Begin, app: App) -> None:
+    through = await talk()
+    client, upstream = await joined(through, app)
+    await say(client, b"bits 1000000")
+    await heard(upstream, b"BITS 1000000")
+    other, answering = await joined(through, app)
+    busy = through.filter.conversations[0]
+    assert busy.bits  # while others had their turns
+    await say(upstream, b"answer")
+    busy.bits = 3
+    await heard(client, b"answer")
+    assert (busy.bits, busy.more) == (0, False)
+    for peer in (client, upstream, other, answering):
+        await peer.close()
+
+
+async def test_what_it_has_not_done_is_left_when_the_connection_ends(talk: Begin, app: App) -> None:
+    through = await talk()
+    client, upstream = await joined(through, app)
+    await say(client, b"bits 1000000000")
+    await heard(upstream, b"BITS 1000000000")
+    client.reset()
+    await through.proxy.left()
+    left = through.conversation.bits
+    await joined(through, app)
+    assert through.filter.conversations[0].bits == left > 0
+
+
+async def test_what_it_notices_is_logged(
+    talk: Begin, app: App, capsys: pytest.CaptureFixture[str]
+) -> None:
+    through = await talk()
+    client, upstream = await joined(through, app)
+    await say(client, b"strange")
+    await heard(upstream, b"STRANGE")
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "strange" in each]
+    for fact in ("warning", "test", "It was said.", f"127.0.0.1:{app.port}"):
+        assert fact in line

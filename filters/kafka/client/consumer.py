@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import aiokafka
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from filters.kafka.client.handing import Hands
 from filters.kafka.client.interceptors import ConsumerInterceptor, tell
-from filters.kafka.client.sending import BEHIND_SIDECAR
-from filters.kafka.client.spans import Messaging, Operation, links_to_producers, of_many
+from filters.kafka.client.spans import (
+    Harmless,
+    Messaging,
+    Operation,
+    links_to_producers,
+    of_many,
+)
 from meshproxy.inprocess import tracer as process_wide
 from meshproxy.inprocess.context import parent
+from meshproxy.inprocess.settings import behind_sidecar
 from meshproxy.inprocess.tracer import Tracer
 from meshproxy.trace.span import Kind
 
-log = logging.getLogger(__name__)
+_GIVING: Final = Harmless("messages are handed out without a span")
+_TAKING_BACK: Final = Harmless("the span of a message that is done with may be lost")
 
 Records = dict[TopicPartition, list[ConsumerRecord]]
 
@@ -37,46 +43,45 @@ class AIOKafkaConsumer(aiokafka.AIOKafkaConsumer):  # type: ignore[misc]
     def __init__(
         self,
         *topics: str,
-        interceptors: Sequence[ConsumerInterceptor] = (),
+        interceptors: Iterable[ConsumerInterceptor] = (),
         tracer: Tracer | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(*topics, **settings)
-        self._consumed = [each.on_consume for each in interceptors]
-        self._committed = [each.on_commit for each in interceptors]
+        listening = tuple(interceptors)
+        self._consumed = [each.on_consume for each in listening]
+        self._committed = [each.on_commit for each in listening]
         group = settings.get("group_id")
         self._messaging = Messaging(tracer or process_wide(), self._client, group)
         self._hands = Hands(self._messaging)
         # The sidecar makes a receive span for what it sees fetched.
-        self._tells_polls = os.environ.get(BEHIND_SIDECAR) != "1"
+        self._tells_polls = not behind_sidecar(os.environ)
 
     async def getone(self, *partitions: TopicPartition) -> ConsumerRecord:
         """Get one message (`aiokafka.AIOKafkaConsumer.getone`), whose span is current then."""
-        self._hands.next()
+        with _TAKING_BACK:
+            self._hands.next()
         record: ConsumerRecord = await super().getone(*partitions)
         if self._consumed:
             tell(self._consumed, {TopicPartition(record.topic, record.partition): [record]})
-        try:
+        with _GIVING:
             self._hands.give(record)
-        except Exception:
-            log.exception("a message is handed out without a span")
         return record
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> Records:
         """Get messages (`aiokafka.AIOKafkaConsumer.getmany`). None of them is current then."""
-        self._hands.next()
+        with _TAKING_BACK:
+            self._hands.next()
         start_ns = self._messaging.tracer.now_ns()
         records: Records = await super().getmany(
             *partitions, timeout_ms=timeout_ms, max_records=max_records
         )
         if records:
             tell(self._consumed, records)
-            try:
+            with _GIVING:
                 self._received([one for many in records.values() for one in many], start_ns)
-            except Exception:
-                log.exception("messages are handed out without a span")
         return records
 
     async def commit(self, offsets: dict[TopicPartition, Any] | None = None) -> None:
@@ -86,7 +91,8 @@ class AIOKafkaConsumer(aiokafka.AIOKafkaConsumer):  # type: ignore[misc]
 
     async def stop(self) -> None:
         """Close the consumer (`aiokafka.AIOKafkaConsumer.stop`); the last message is done with."""
-        self._hands.end()
+        with _TAKING_BACK:
+            self._hands.end()
         await super().stop()
 
     async def __aexit__(
@@ -95,7 +101,8 @@ class AIOKafkaConsumer(aiokafka.AIOKafkaConsumer):  # type: ignore[misc]
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._hands.end(error)
+        with _TAKING_BACK:
+            self._hands.end(error)
         await super().__aexit__(kind, error, traceback)
 
     def _received(self, records: list[ConsumerRecord], start_ns: int) -> None:

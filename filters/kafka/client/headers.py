@@ -16,6 +16,9 @@ BAGGAGE: Final = b"baggage"
 CONTEXT_KEYS: Final = frozenset(Propagator.fields - {BAGGAGE, b"tracestate"})
 """Lower-case keys that name a span. A record with one of them carries a context."""
 
+FIRST: Final = "traceparent"
+"""Of the headers that `with_context` adds."""
+
 _PROPAGATOR: Final = Propagator(get_args(Format), (TRACECONTEXT,))
 _MARKS: Final = Propagator.fields
 _PREFIXES: Final = Propagator.prefixes

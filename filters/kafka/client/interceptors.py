@@ -59,14 +59,27 @@ class ConsumerInterceptor:
         """
 
 
-def on_send(interceptors: Sequence[ProducerInterceptor], record: ProducerRecord) -> ProducerRecord:
-    """Let all of them see, and change, a record."""
-    for each in interceptors:
-        try:
-            record = each.on_send(record)
-        except Exception:
-            log.exception("on_send of an interceptor failed")
-    return record
+class OnSend:
+    """Lets interceptors see, and change, the records of one producer."""
+
+    def __init__(self, interceptors: Sequence[ProducerInterceptor]) -> None:
+        self._interceptors = interceptors
+        self._complained = False
+
+    def __call__(self, record: ProducerRecord) -> ProducerRecord:
+        """The record to send. One that an interceptor has no answer to stays as it is."""
+        for each in self._interceptors:
+            try:
+                result: object = each.on_send(record)
+            except Exception:
+                log.exception("on_send of an interceptor failed")
+                continue
+            if isinstance(result, ProducerRecord):
+                record = result
+            elif not self._complained:
+                self._complained = True
+                log.error("on_send of %r gives no ProducerRecord but %r", each, type(result))
+        return record
 
 
 def tell(hooks: Sequence[Callable[..., None]], *arguments: object) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.structs import ConsumerRecord
 
 from filters.kafka.client.handing import Known, known
 from filters.kafka.client.headers import extract
 from filters.kafka.client.spans import (
+    MOST_LINKS,
+    Harmless,
     Messaging,
     Operation,
     Pairs,
@@ -23,13 +26,16 @@ from meshproxy.inprocess.context import Current, Scope, parent
 from meshproxy.inprocess.tracer import Started, tracer
 from meshproxy.trace.span import Kind, Link, SpanShape
 
+_PROCESSING: Final = Harmless("messages are processed without a span")
+
 Batch = Iterable[ConsumerRecord] | Mapping[Any, Iterable[ConsumerRecord]]
 
 
 class Processing:
     """A ``with`` block with a CONSUMER span that is current inside. Entered once.
 
-    An exception that leaves the block makes the span an error, and goes on.
+    An exception that leaves the block makes the span an error, and goes on. Tracing itself raises
+    none.
     """
 
     def __init__(
@@ -38,7 +44,7 @@ class Processing:
         started: Started,
         shape: SpanShape,
         attributes: Pairs,
-        links: list[Link],
+        links: Sequence[Link] = (),
         baggage: bytes = b"",
     ) -> None:
         self._messaging = messaging
@@ -49,7 +55,8 @@ class Processing:
         self._scope = Scope(Current(started.context, baggage))
 
     def __enter__(self) -> None:
-        self._scope.enter()
+        with _PROCESSING:
+            self._scope.enter()
 
     def __exit__(
         self,
@@ -57,22 +64,42 @@ class Processing:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._scope.leave()
-        self._messaging.tracer.finish(
-            self._started,
-            self._shape,
-            self._attributes,
-            links=self._links,
-            error=failure(error) if error is not None else None,
-        )
+        with _PROCESSING:
+            self._scope.leave()
+            self._messaging.tracer.finish(
+                self._started,
+                self._shape,
+                self._attributes,
+                links=self._links,
+                error=failure(error) if error is not None else None,
+            )
 
 
-def process(message: ConsumerRecord) -> Processing:
+def process(message: ConsumerRecord) -> AbstractContextManager[None]:
     """Make a span for the processing of one message, as a child of the span that sent it.
 
     What ``getone`` or ``async for`` has begun for the same message is carried on, not doubled: it
     is the same span then, and ends with the block. A message that is processed again has a new one.
     """
+    with _PROCESSING:
+        return _process(message)
+    return nullcontext()
+
+
+def process_batch(messages: Batch) -> AbstractContextManager[None]:
+    """Make one span for messages that are processed together, with links to what sent them.
+
+    Takes records, or what ``getmany`` gave. The span is a part of what is current, if anything is.
+    Spans that were begun for single ones of them end here: those that others name already are
+    linked, the others given up.
+    """
+    records = _flat(messages)
+    with _PROCESSING:
+        return _process_batch(records)
+    return nullcontext()
+
+
+def _process(message: ConsumerRecord) -> Processing:
     origin = known(message)
     messaging = _messaging_of(origin)
     extracted = extract(message.headers)
@@ -88,32 +115,22 @@ def process(message: ConsumerRecord) -> Processing:
         started,
         messaging.shape(Operation.PROCESS, message.topic, Kind.CONSUMER),
         messaging.record(message),
-        [],
-        extracted.baggage,
+        baggage=extracted.baggage,
     )
 
 
-def process_batch(messages: Batch) -> Processing:
-    """Make one span for messages that are processed together, with links to what sent them.
-
-    Takes records, or what ``getmany`` gave. The span is a part of what is current, if anything is.
-    Spans that were begun for single ones of them are given up.
-    """
-    records = _flat(messages)
+def _process_batch(records: list[ConsumerRecord]) -> Processing:
     found = [origin for origin in map(known, records) if origin is not None]
-    current = parent()
-    for origin in found:
-        handed = origin.handed
-        if handed is not None and handed.take_over() and current is handed.scope.span:
-            current = handed.scope.before
+    named = [origin.handed.give_up() for origin in found if origin.handed is not None]
+    links = [Link(context) for context in named if context is not None]
     messaging = _messaging_of(found[0] if found else None)
     topic, pairs = of_many(messaging, records)
     return Processing(
         messaging,
-        messaging.tracer.below(current),
+        messaging.tracer.below(parent()),
         messaging.shape(Operation.PROCESS, topic, Kind.CONSUMER),
         pairs,
-        links_to_producers(records),
+        [*links, *links_to_producers(records)][:MOST_LINKS],
     )
 
 

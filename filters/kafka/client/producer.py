@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from asyncio import CancelledError, Future
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import aiokafka
-from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import RecordMetadata
 
-from filters.kafka.client.batch import TracedBatch
+from filters.kafka.client.batch import TracedBatch, send_again_smaller
 from filters.kafka.client.headers import Header
-from filters.kafka.client.interceptors import ProducerInterceptor, ProducerRecord, on_send, tell
+from filters.kafka.client.interceptors import OnSend, ProducerInterceptor, ProducerRecord, tell
 from filters.kafka.client.sending import Delivery, Outbox
 from filters.kafka.client.spans import Messaging
 from meshproxy.inprocess import tracer as process_wide
@@ -29,14 +28,17 @@ class AIOKafkaProducer(aiokafka.AIOKafkaProducer):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        interceptors: Sequence[ProducerInterceptor] = (),
+        interceptors: Iterable[ProducerInterceptor] = (),
         tracer: Tracer | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self._interceptors = tuple(interceptors)
-        self._acknowledged = [each.on_acknowledgement for each in interceptors]
+        hooks = tuple(interceptors)
+        self._on_send = OnSend(hooks)
+        self._acknowledged = [each.on_acknowledgement for each in hooks]
         self._outbox = Outbox(Messaging(tracer or process_wide(), self.client))
+        self._unserialised: dict[int, Delivery] = {}
+        send_again_smaller(self._message_accumulator, self._outbox.under_way)
 
     async def send(
         self,
@@ -49,10 +51,10 @@ class AIOKafkaProducer(aiokafka.AIOKafkaProducer):  # type: ignore[misc]
     ) -> Future[RecordMetadata]:
         """Publish a message (`aiokafka.AIOKafkaProducer.send`); ``headers`` stay as they are."""
         given = ProducerRecord(topic, value, key, partition, timestamp_ms, list(headers or ()))
-        record = on_send(self._interceptors, given)
+        record = self._on_send(given)
         delivery, outgoing = self._outbox.message(record)
         try:
-            future = await self._send(record, outgoing)
+            future = await self._pass_on(record, outgoing, delivery)
         except BaseException as error:
             self._ended(delivery, None, error)
             raise
@@ -78,26 +80,37 @@ class AIOKafkaProducer(aiokafka.AIOKafkaProducer):  # type: ignore[misc]
         self._watch(future, delivery)
         return future
 
-    async def _send(self, record: ProducerRecord, headers: list[Header]) -> Future[RecordMetadata]:
-        try:
-            return await self._pass_on(record, headers)
-        except MessageSizeTooLargeError:
-            if len(headers) == len(record.headers):
-                raise
-            # It may fit without the context. Serialisers run again then, and only then.
-            return await self._pass_on(record, list(record.headers))
-
     async def _pass_on(
-        self, record: ProducerRecord, headers: list[Header]
+        self, record: ProducerRecord, headers: list[Header], delivery: Delivery | None
     ) -> Future[RecordMetadata]:
-        future: Future[RecordMetadata] = await super().send(
-            record.topic, record.value, record.key, record.partition, record.timestamp_ms, headers
-        )
-        return future
+        if delivery is not None:
+            # By identity: the very list comes back in `_serialize`, and it must be a mere list.
+            self._unserialised[id(headers)] = delivery
+        try:
+            future: Future[RecordMetadata] = await super().send(
+                record.topic, record.value, record.key, record.partition, record.timestamp_ms,
+                headers,
+            )  # fmt: skip
+            return future
+        finally:
+            self._unserialised.pop(id(headers), None)
+
+    def _serialize(self, key: Any, value: Any, headers: list[Header]) -> tuple[Any, Any]:
+        """Called by aiokafka's ``send``: here the message's size is known, and may be changed."""
+        delivery = self._unserialised.pop(id(headers), None)
+        if delivery is None:
+            found: tuple[Any, Any] = super()._serialize(key, value, headers)
+        else:
+            # Whether it is too large depends on the message, not on what is added to it.
+            found = super()._serialize(key, value, headers[: len(headers) - delivery.added])
+            delivery.serialised(*found, headers, self._max_request_size)
+        return found
 
     def _watch(self, future: Future[RecordMetadata], delivery: Delivery | None) -> None:
-        if delivery is None and not self._interceptors:
+        if delivery is None and not self._acknowledged:
             return
+        if delivery is not None:
+            self._outbox.under_way[delivery.span_id] = delivery
 
         def done(future: Future[RecordMetadata]) -> None:
             if future.cancelled():
@@ -117,5 +130,6 @@ class AIOKafkaProducer(aiokafka.AIOKafkaProducer):  # type: ignore[misc]
         error: BaseException | None,
     ) -> None:
         if delivery is not None:
+            self._outbox.under_way.pop(delivery.span_id, None)
             delivery.ended(metadata, error)
         tell(self._acknowledged, metadata, error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from types import TracebackType
 from typing import Any, Final
 
 from aiokafka.errors import BrokerResponseError
@@ -13,6 +15,8 @@ from filters.kafka.client.headers import extract
 from meshproxy.inprocess.tracer import Failure, Tracer
 from meshproxy.trace.context import SpanContext
 from meshproxy.trace.span import AttributeValue, Kind, Link, SpanShape
+
+log = logging.getLogger(__name__)
 
 Pairs = list[tuple[str, AttributeValue]]
 
@@ -32,6 +36,32 @@ class Operation(Enum):
     SEND = ("send", "send")
     POLL = ("poll", "receive")
     PROCESS = ("process", "process")
+
+
+class Harmless:
+    """A ``with`` block whose errors are logged, and never become the application's.
+
+    ``loss`` says what is missing then. May be entered again and again, by all threads.
+    """
+
+    __slots__ = ("_loss",)
+
+    def __init__(self, loss: str) -> None:
+        self._loss = loss
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        log.error(self._loss, exc_info=error)
+        return True
 
 
 class Messaging:

@@ -59,6 +59,9 @@ RETRIABLE: Final = frozenset(
 )
 """Codes after which clients send the same again."""
 
+RETRIED_IN_ORDER: Final = frozenset((45, 59))
+"""Codes after which idempotent producers do so as well, once what came before has succeeded."""
+
 NONE: Final = 0
 MESSAGE_TOO_LARGE: Final = 10
 DUPLICATE_SEQUENCE_NUMBER: Final = 46

@@ -113,6 +113,11 @@ class Frames:
         return whole
 
 
+def frame_size(data: bytes) -> int:
+    """The size of the frame that ``data`` begins with, its four bytes included; 0 if unknown."""
+    return _size(data, 0) if len(data) >= SIZE else 0
+
+
 def _size(data: bytes, at: int) -> int:
     """The size of the frame that begins at ``at``, with its four bytes."""
     size: int = INT32.unpack_from(data, at)[0]

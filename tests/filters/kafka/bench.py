@@ -93,8 +93,7 @@ class Connection:
         """What the transport does after each step."""
         self._take()
         self.talk.passed(self._bench.now_ns)
-        self._bench.errors += self.talk.errors
-        self.talk.errors.clear()
+        self._notice()
         if self.threads:
             while self.talk.work is not None:
                 self._work()
@@ -108,12 +107,22 @@ class Connection:
     def _work(self) -> None:
         work = self.talk.work
         assert work is not None
-        work.run()
+        try:
+            work.run()
+        except Exception as error:
+            self._bench.broken([error])
         self.worked += 1
         self.talk.work = None
         self.talk.resume(self._bench.now_ns)
         self._take()
         self.talk.passed(self._bench.now_ns)
+        self._notice()
+
+    def _notice(self) -> None:
+        """What the filter raised on the way, which harms no traffic."""
+        errors = self.talk.errors.copy()
+        self.talk.errors.clear()
+        self._bench.broken(errors)
 
     def finish_work(self) -> None:
         """Do what is due in threads, also what comes of it."""
@@ -130,6 +139,7 @@ class Connection:
 
     def close(self) -> None:
         self.talk.close(self._bench.now_ns)
+        self._notice()
 
 
 def split(data: bytes, size: int) -> list[bytes]:
@@ -140,7 +150,11 @@ def split(data: bytes, size: int) -> list[bytes]:
 
 
 class Bench:
-    """One sidecar's Kafka filter with everything that it works with. Time passes by `wait`."""
+    """One sidecar's Kafka filter with everything that it works with. Time passes by `wait`.
+
+    A mistake in the filter harms no traffic, so bytes do not tell of it: it fails the test. With
+    ``random_fails`` or ``fails`` mistakes are what is asked for, and are kept in ``errors``.
+    """
 
     def __init__(
         self,
@@ -167,6 +181,7 @@ class Bench:
         self.ports = Ports()
         self._random = random.Random(7)
         self.random_fails = False
+        self.fails = False
         self._kept: dict[str, object] = {}
         self._causes = 0
         self.filter = self._filter()
@@ -196,6 +211,12 @@ class Bench:
         """The filter is made anew with another configuration, as a sidecar does it."""
         self.config = config
         self.filter = self._filter()
+
+    def broken(self, errors: Sequence[Exception]) -> None:
+        """The filter has raised these on a connection."""
+        self.errors += errors
+        if errors and not (self.fails or self.random_fails):
+            raise errors[0]
 
     def _clock(self) -> float:
         return self.now_ns / 1e9

@@ -8,7 +8,7 @@ from meshproxy.config.model import Kafka
 from meshproxy.linking.inflight import Cause
 from tests.filters.bench import attributes
 from tests.filters.kafka.batches import Row, batch
-from tests.filters.kafka.bench import Bench, ids, linked_contexts
+from tests.filters.kafka.bench import Bench, ids, linked_contexts, numbered, traceparent
 from tests.filters.kafka.frames import produce, produced
 
 ORDERS = [b"order 7f3c2a91-55e0-4d1b-9a77-0c3f%08x" % number for number in range(3)]
@@ -75,3 +75,25 @@ def test_a_message_that_is_sent_without_context_is_told_as_such() -> None:
     (row,) = service.bench.gaps.rows("shop")
     assert row["destination"] == "orders"
     assert "into the headers of this message" in str(row["advice"])
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+def test_the_context_of_one_record_is_not_that_of_others(first: bool) -> None:
+    service = Service()
+    own = Row(b"1", headers=((b"traceparent", traceparent(service.requests[0].context)),))
+    rows = [own, Row(ORDERS[1]), Row(ORDERS[1])]
+    service.connection.ask(produce(batch(rows if first else rows[::-1])), produced((0, 1)))
+    span = service.bench.span()
+    assert (span.trace_id, span.parent_id) == ids(service.requests[1].context)[0]
+    found = attributes(span)
+    assert found["meshproxy.link.evidence"] == "content"
+    assert found["messaging.batch.message_count"] == 2
+
+
+def test_nor_when_nothing_is_in_flight() -> None:
+    bench = Bench()
+    own = Row(b"1", headers=((b"traceparent", traceparent(numbered(7))),))
+    bench.connect().ask(produce(batch([own, Row(b"2")])), produced((0, 1)))
+    span = bench.span()
+    assert span.trace_id != numbered(7).trace_id
+    assert attributes(span)["meshproxy.propagation"] == "root"

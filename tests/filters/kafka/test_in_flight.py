@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from filters.kafka.cluster import HANDLED_NS
+from filters.kafka.conversation import READ_AT_ONCE
 from filters.kafka.messages import FEW
-from meshproxy.linking.call import Decision
+from meshproxy.linking.call import Call, Decision
+from meshproxy.trace.context import SpanContext
+from tests.filters.bench import attributes
 from tests.filters.kafka.batches import Row, batch
 from tests.filters.kafka.bench import Bench, Connection, ids, linked_contexts, numbered, traceparent
 from tests.filters.kafka.frames import (
@@ -179,3 +182,67 @@ def test_how_many_messages_are_in_flight_is_counted() -> None:
     bench.now_ns += HANDLED_NS
     bench.tick()
     assert bench.stats.messages_in_flight == len(bench.inflight) == 0
+
+
+def test_one_id_may_stand_in_several_headers(bench: Bench, connection: Connection) -> None:
+    same = (b"x-request-id", b"abc"), (b"x-correlation-id", b"abc"), (b"x-request-id", b"abc")
+    give(connection, Row(headers=same))
+    give(connection, Row(headers=same), offset=1)
+    assert bench.stats.messages_in_flight == 2
+    commit = offset_commit({ORDERS: 2})
+    assert connection.say(commit) == commit
+    assert bench.stats.messages_in_flight == len(bench.inflight) == 0
+
+
+@pytest.mark.parametrize("count", [1, FEW, FEW + 1, 200])
+def test_a_service_that_passes_contexts_on_is_left_alone(count: int) -> None:
+    """Its calls carry the traces of its messages, of many as of few; also of those not told."""
+    bench = Bench()
+    give(bench.connect(), *[carrying(number) for number in range(1, count + 1)])
+    for number in (1, count):
+        call = Call(now_ns=bench.now_ns, destination="pricing", operation="GET")
+        call.context = SpanContext(numbered(number).trace_id, b"sdk span", 1)
+        call.w3c = True
+        decision = bench.linker.link(call)
+        assert (decision.propagation, decision.gap) == ("ok", None)
+        assert decision.parent is call.context
+
+
+def test_who_goes_back_and_commits_is_done_with_just_that(
+    bench: Bench, connection: Connection
+) -> None:
+    for offset in (100, 101, 50, 51):
+        give(connection, carrying(offset), offset=offset)
+    connection.say(offset_commit({ORDERS: 52}))
+    assert bench.stats.messages_in_flight == 2
+    connection.say(offset_commit({ORDERS: 102}))
+    assert bench.stats.messages_in_flight == 0
+
+
+def test_a_large_fetch_is_read_bit_by_bit(bench: Bench, connection: Connection) -> None:
+    size = 1000
+    made = b"".join(
+        batch([Row(bytes(size)) for _ in range(500)], base_offset=500 * number)
+        for number in range(8)
+    )
+    connection.say(fetch())
+    connection.talk.from_upstream(fetched(made), bench.now_ns)
+    turns = 0
+    while not turns or connection.talk.more:
+        connection.talk.passed(bench.now_ns)
+        turns += 1
+    assert 1 + 8 * 500 * size // READ_AT_ONCE <= turns + 1 < 8
+    (span,) = bench.spans
+    assert attributes(span)["messaging.batch.message_count"] == 4000
+
+
+def test_of_who_left_nothing_more_is_read(bench: Bench, connection: Connection) -> None:
+    made = b"".join(batch([Row(bytes(2**20))], base_offset=number) for number in range(4))
+    connection.say(fetch())
+    connection.talk.from_upstream(fetched(made), bench.now_ns)
+    connection.talk.passed(bench.now_ns)
+    assert connection.talk.more
+    connection.talk.client_ended(bench.now_ns)
+    assert not connection.talk.more
+    assert bench.events()["fetch_unread", ""] == 1
+    assert not bench.spans

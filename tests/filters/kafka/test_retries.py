@@ -243,3 +243,40 @@ def test_of_many_batches_the_newest_are_remembered() -> None:
     again = [context(connection.say(frame(number))) for number in (1, 0)]
     assert again[0] == first[1]
     assert again[1] != first[0]
+
+
+def test_an_equal_batch_of_another_request_is_another_one() -> None:
+    """Two of the same content in one millisecond, and neither has failed."""
+    bench = Bench()
+    connection = bench.connect()
+    frames = []
+    for number in (1, 2):
+        cause = bench.request()
+        frames.append(connection.say(produce(PLAIN, number)))
+        bench.end(cause)
+    assert context(frames[0]) != context(frames[1])
+    for number in (1, 2):
+        connection.hear(produced((0, 40 + number), number))
+    assert [attributes(span)["messaging.kafka.offset"] for span in bench.spans] == [41, 42]
+    assert not any("meshproxy.kafka.resend_count" in attributes(span) for span in bench.spans)
+
+
+def test_other_content_with_the_same_sequence_number_is_another_batch() -> None:
+    bench = Bench()
+    connection = bench.connect()
+    for number, made in enumerate((IDEMPOTENT, batch(3, GZIP, producer=Producer(4711, 0, 10)))):
+        connection.ask(produce(made, number), produced((REFUSED, 0), number))
+    assert len(bench.spans) == 2
+
+
+@BOTH
+@pytest.mark.parametrize("error", [45, 59])
+def test_what_idempotent_producers_try_again(made: bytes, error: int) -> None:
+    """A batch behind one that failed, which comes out of order until that was sent again."""
+    bench = Bench()
+    connection = bench.connect()
+    connection.ask(produce(made, 1), produced((error, 0), 1))
+    assert len(bench.spans) == (made is PLAIN)
+    connection.ask(produce(made, 2), produced((0, 42), 2))
+    span = bench.spans[-1]
+    assert (span.status, attributes(span)["messaging.kafka.offset"]) == (Status.UNSET, 42)

@@ -27,9 +27,13 @@ ATTEMPTS = 3
 
 
 class Place:
-    """A server, and the port at which it is reached through us."""
+    """A server, and the port at which it is reached through us.
 
-    __slots__ = ("closed", "destination", "port", "servers", "sockets")
+    ``elsewhere`` are clients of a port that was opened ahead, as long as nobody has named the
+    server: they were led to another one, which knows where it is.
+    """
+
+    __slots__ = ("ahead", "closed", "destination", "elsewhere", "port", "servers", "sockets")
 
     def __init__(self, destination: Host, sockets: list[socket.socket]) -> None:
         self.destination = destination
@@ -37,6 +41,8 @@ class Place:
         self.port: int = sockets[0].getsockname()[1]
         self.servers: list[asyncio.Server] = []
         self.closed = False
+        self.ahead = False
+        self.elsewhere: list[asyncio.Transport] = []
 
     def close(self) -> None:
         """Accept no more; connections that are there live on."""
@@ -75,7 +81,16 @@ class Ports:
             else:
                 place.destination = destination
                 self._tell(server, place)
+        if place.ahead:
+            self._found(place)
         return place.port
+
+    def _found(self, place: Place) -> None:
+        """Whoever was led elsewhere comes again, once it has been told what is just being said."""
+        place.ahead = False
+        for transport in place.elsewhere:
+            self._listener.runtime.loop.call_soon(transport.close)
+        place.elsewhere.clear()
 
     def open_ahead(self) -> None:
         """Open the ports of the servers that are configured, before anybody names them.
@@ -93,7 +108,9 @@ class Ports:
     def _open_ahead(self, server: int, destination: Host) -> None:
         wanted = self._wanted(server)
         try:
-            if self._open(server, destination).port == wanted:
+            place = self._open(server, destination)
+            place.ahead = True
+            if place.port == wanted:
                 return
             self._drop(server)
             why = "the port is taken" if wanted else "the listener's own port is not fixed"
@@ -160,7 +177,10 @@ class Ports:
         return port if first and server >= 0 and port < 65536 else 0
 
     async def _serve(self, server: int, place: Place) -> None:
-        def upstream_of(_transport: asyncio.Transport) -> Upstream:
+        def upstream_of(transport: asyncio.Transport) -> Upstream:
+            if place.ahead:
+                place.elsewhere = [each for each in place.elsewhere if not each.is_closing()]
+                place.elsewhere.append(transport)
             return cast("Upstream", self._upstream).elsewhere(place.destination)
 
         if place.closed:

@@ -243,7 +243,9 @@ async def test_ports_that_are_open_before_anybody_asks(talk: Begin, app: App, br
     with pytest.raises(ConnectionRefusedError):
         await through.proxy.client(free + 2)
     assert await ask(client, 2, broker) == free + 3
-    await exchange(through, free + 3, broker)
+    assert await client.ended()  # it is not connected with server 2, and comes again
+    other = await exchange(through, free + 3, broker)
+    assert await ask(other, 2, broker) == free + 3
     await exchange(through, free + 1, app)
 
 

@@ -34,7 +34,6 @@ ZSTD_CHECKSUM: Final = 0x04
 ZSTD_DICTIONARY: Final = 0x03
 ZSTD_BLOCK: Final = 128 * 1024
 """Block_Maximum_Size, RFC 8878 section 3.1.1.2."""
-ZSTD_RAW: Final = 0
 ZSTD_RLE: Final = 1
 ZSTD_COMPRESSED: Final = 2
 

@@ -8,15 +8,10 @@ from typing import Final
 from meshproxy.wire.kafka.addresses import Place, node_endpoints
 from meshproxy.wire.kafka.apis import FETCH, flexible
 from meshproxy.wire.kafka.primitives import Reader
-from meshproxy.wire.kafka.requests import RequestHead, request_body, response_body
+from meshproxy.wire.kafka.requests import response_body
 
 FETCHED: Final = Struct(">ihq")
 """Partition, error and high watermark."""
-
-REPLICA_STATE: Final = 1
-"""The tag of a request that tells which broker sent it (KIP-903)."""
-CONSUMER: Final = -1
-"""The replica id of what is no broker."""
 
 
 class Fetched:
@@ -44,40 +39,6 @@ class Fetched:
         self.high_watermark = high_watermark
         self.start = start
         self.end = end
-
-
-class FetchRequest:
-    """A Fetch request. ``replica_id`` is that of a broker that follows, -1 from a consumer."""
-
-    __slots__ = ("replica_id",)
-
-    def __init__(self, replica_id: int) -> None:
-        self.replica_id = replica_id
-
-
-def read_request(frame: bytes, head: RequestHead) -> FetchRequest:
-    """A Fetch request, versions 0 to 18. Raises `Malformed`."""
-    reader = request_body(frame, head)
-    if head.version < 15:
-        return FetchRequest(reader.int32())
-    reader.take(21)  # wait, sizes, isolation level, session and its epoch
-    for _ in range(reader.length(True)):
-        reader.take(16)  # topic id
-        for _ in range(reader.length(True)):
-            reader.take(32)  # partition, epochs, offsets, size
-            reader.skip_tags()
-        reader.skip_tags()
-    for _ in range(reader.length(True)):
-        reader.take(16)  # id of a topic to forget
-        reader.skip_array(True, 4)
-        reader.skip_tags()
-    reader.skip_string(True)  # rack
-    at = reader.find_tag(REPLICA_STATE)
-    if at < 0:
-        return FetchRequest(CONSUMER)
-    state = Reader(frame, at, reader.at)
-    state.uvarint()  # size
-    return FetchRequest(state.int32())
 
 
 def rewrite(frame: bytes, version: int, place: Place) -> bytes:

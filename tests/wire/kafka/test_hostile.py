@@ -61,8 +61,6 @@ def read(name: str, version: int, data: bytes) -> None:
     if head.key == KEYS["Produce"]:
         request = produce.read_request(data, head)
         produce.replaced(data, request, dict.fromkeys(range(len(request.batches)), (b"new",)))
-    elif head.key == KEYS["Fetch"]:
-        fetch.read_request(data, head)
     else:
         groups.group_of(data, head)
         if head.key in (KEYS["OffsetCommit"], KEYS["TxnOffsetCommit"]):

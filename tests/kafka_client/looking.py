@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+import pytest
 from aiokafka.structs import ConsumerRecord
 
 from meshproxy.trace import traceparent
@@ -18,6 +20,11 @@ CAUSE = SpanContext(bytes.fromhex(TRACE), bytes.fromhex(PARENT), 1)
 
 def attributes(span: Span) -> dict[str, Any]:
     return dict(span.all_attributes())
+
+
+def said_by_us(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What was logged by the client filters, and not by aiokafka."""
+    return [record for record in caplog.records if record.name.startswith("filters.")]
 
 
 def title(span: Span) -> tuple[str, Kind]:

@@ -19,7 +19,7 @@ from filters.kafka.client import (
     ProducerRecord,
 )
 from tests.kafka_client.conftest import Consuming, Producing, Reading, Spans
-from tests.kafka_client.looking import TRACEPARENT
+from tests.kafka_client.looking import TRACEPARENT, said_by_us
 
 
 class Telling(ProducerInterceptor, ConsumerInterceptor):
@@ -149,7 +149,7 @@ async def test_a_hook_that_gives_no_record_changes_nothing(
         await producer.send_and_wait(topic, b"v", partition=0)
     for record in await reading(topic, 2):
         assert (record.value, record.headers[0]) == (b"v", ("by", b"hook"))
-    (complaint,) = caplog.records
+    (complaint,) = said_by_us(caplog)
     assert complaint.levelno == logging.ERROR
     assert "Forgetful" in complaint.getMessage()
 

@@ -15,7 +15,7 @@ from filters.kafka.client import AIOKafkaProducer
 from filters.kafka.client.headers import Header
 from meshproxy.trace.span import Status
 from tests.kafka_client.conftest import Producing, Reading, Spans, hurry
-from tests.kafka_client.looking import TRACEPARENT, attributes, values
+from tests.kafka_client.looking import TRACEPARENT, attributes, said_by_us, values
 
 LONG = 60_000
 """Milliseconds for which a message lingers so that nothing is sent before a test asks for it."""
@@ -144,7 +144,7 @@ async def test_after_a_refusal_messages_as_large_are_sent_without_a_context(
     expected = [(900, False), (899, False), (901, False), (500, True)]
     assert traced(await reading(topic, 4)) == expected
     assert broker.refusals == 1
-    (learnt,) = caplog.records
+    (learnt,) = said_by_us(caplog)
     assert learnt.levelno == logging.WARNING
     broker.most = 5000  # an administrator has noticed
     await send(producer, topic, 2000)

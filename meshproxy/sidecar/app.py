@@ -26,6 +26,7 @@ from meshproxy.sidecar.admin import Admin, Site
 from meshproxy.sidecar.files import within_files
 from meshproxy.sidecar.filters import FilterError, check_spoken, load_filters
 from meshproxy.sidecar.listeners import ListenError, Listeners
+from meshproxy.sidecar.memory import keep_freed
 from meshproxy.sidecar.metrics import COMPILED, Metrics
 from meshproxy.sidecar.owners import lookup_for
 from meshproxy.stats import Stats
@@ -151,6 +152,8 @@ class Sidecar:
     def _adopt(self, config: Config, pipeline: Pipeline) -> None:
         """Go by it; threads are told apart by what they do when the service is sent a request."""
         self._pipeline = pipeline
+        if any(each.protocol == "kafka" for each in config.outbound):
+            keep_freed()
         watched = config.linking.process == "auto"
         self._runtime.watch = self._owners["auto"].sending if watched else None
 

@@ -16,7 +16,6 @@ from meshproxy.config.model import Config
 from meshproxy.config.problems import ConfigError
 from meshproxy.sidecar.files import raise_limit
 from meshproxy.sidecar.lean import lean_imports
-from meshproxy.sidecar.memory import keep_freed
 
 with lean_imports():
     from meshproxy.sidecar.app import Sidecar, StartError
@@ -36,7 +35,6 @@ def run(path: str) -> int:
         return 1
     logs.configure(config.log.level)
     raise_limit()
-    keep_freed()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(path, config))
 

@@ -112,9 +112,7 @@ class Contexts:
         found = self.sampler.sample(request, extracted, parent.trace_id, self._clock())
         if found.action is Action.DROP:
             return parent, found.action
-        flags = new_flags(parent, found.action is Action.SAMPLE)
-        context = SpanContext(parent.trace_id, self.ids.span_id(), flags, found.tracestate)
-        return context, found.action
+        return self._below(parent, found.action is Action.SAMPLE, found.tracestate)
 
     def child(self, parent: SpanContext) -> tuple[SpanContext, Action]:
         """The context of a span below another one, sampled as that is."""

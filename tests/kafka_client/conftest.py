@@ -94,6 +94,13 @@ async def producing(brokers: str, tracer: Tracer) -> AsyncIterator[Producing]:
 
 
 @pytest.fixture
+async def behind_sidecar(producing: Producing, monkeypatch: pytest.MonkeyPatch) -> AIOKafkaProducer:
+    """A producer of an application that has the wire filter before its brokers."""
+    monkeypatch.setenv("MESHPROXY_KAFKA_SIDECAR", "1")
+    return await producing()
+
+
+@pytest.fixture
 async def producer(producing: Producing) -> AIOKafkaProducer:
     return await producing()
 

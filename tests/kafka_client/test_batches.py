@@ -175,12 +175,10 @@ async def test_a_batch_that_is_sent_again_has_another_span(
 
 
 async def test_a_batch_that_is_left_to_the_sidecar_is_left_as_a_whole(
-    producing: Producing, spans: Spans, topic: str, reading: Reading,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    behind_sidecar: AIOKafkaProducer, spans: Spans, topic: str, reading: Reading
+) -> None:
     """Otherwise it had two owners, and two spans."""
-    monkeypatch.setenv("MESHPROXY_KAFKA_SIDECAR", "true")
-    producer = await producing()
+    producer = behind_sidecar
     batch = producer.create_batch()
     batch.append(timestamp=None, key=None, value=b"without a cause")
     with request_context({"traceparent": TRACEPARENT}):
@@ -191,11 +189,9 @@ async def test_a_batch_that_is_left_to_the_sidecar_is_left_as_a_whole(
 
 
 async def test_a_batch_with_a_cause_is_not_left_to_the_sidecar(
-    producing: Producing, spans: Spans, topic: str, reading: Reading,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("MESHPROXY_KAFKA_SIDECAR", "1")
-    producer = await producing()
+    behind_sidecar: AIOKafkaProducer, spans: Spans, topic: str, reading: Reading
+) -> None:
+    producer = behind_sidecar
     batch = producer.create_batch()
     with request_context({"traceparent": TRACEPARENT}):
         batch.append(timestamp=None, key=None, value=b"with a cause")

@@ -299,11 +299,9 @@ async def test_transactions(producing: Producing, spans: Spans, topic: str) -> N
 
 
 async def test_behind_the_sidecar_what_has_no_cause_is_left_to_it(
-    producing: Producing, spans: Spans, topic: str, reading: Reading,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("MESHPROXY_KAFKA_SIDECAR", "1")
-    producer = await producing()
+    behind_sidecar: AIOKafkaProducer, spans: Spans, topic: str, reading: Reading
+) -> None:
+    producer = behind_sidecar
     await producer.send_and_wait(topic, b"left", partition=0)
     batch = producer.create_batch()
     batch.append(timestamp=None, key=None, value=b"left")
